@@ -1,0 +1,147 @@
+"""Every error that signalpost raises on purpose.
+
+    SignalpostError
+    ├── ConfigurationError       something was set up wrongly
+    │   ├── SettingError         a setting (environment variable, option) has a bad value
+    │   └── SecretError          a secret is malformed, too short or unreadable
+    ├── SignalError              a signal breaks a rule
+    ├── EnqueueError             a signal could not be enqueued
+    │   ├── NoEndpoint           no endpoint takes it
+    │   ├── IdempotencyConflict  the key is known with another body
+    │   ├── EnqueueTimeout       not done in time, nothing written
+    │   ├── EnqueueUnknown       the connection broke while committing
+    │   ├── DatabaseUnavailable  PostgreSQL cannot be reached
+    │   ├── WrongDatabase        this database is not the outbox's
+    │   └── SchemaError          the tables are missing, too old or too new
+    ├── SignatureError           a request is not verifiably from its producer
+    ├── BrokerUnavailable        Redis cannot be reached
+    ├── EmbeddedError            an embedded server did not start or stop
+    ├── EndpointError            an endpoint is described wrongly or unknown
+    ├── ReplayRefused            a delivery cannot be replayed
+    └── AlertError               an alert could not be sent
+
+A class's docstring is its message where none is given, so it says what to do next.
+No message ever holds a secret, a URL's password or the private part of a signal.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AlertError",
+    "BrokerUnavailable",
+    "ConfigurationError",
+    "DatabaseUnavailable",
+    "EmbeddedError",
+    "EndpointError",
+    "EnqueueError",
+    "EnqueueTimeout",
+    "EnqueueUnknown",
+    "IdempotencyConflict",
+    "NoEndpoint",
+    "ReplayRefused",
+    "SchemaError",
+    "SecretError",
+    "SettingError",
+    "SignalError",
+    "SignalpostError",
+    "SignatureError",
+    "WrongDatabase",
+]
+
+
+class SignalpostError(Exception):
+    """signalpost could not do what was asked."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or " ".join((type(self).__doc__ or type(self).__name__).split()))
+
+
+class ConfigurationError(SignalpostError):
+    """signalpost is set up wrongly; `signalpost doctor` names what to change."""
+
+
+class SettingError(ConfigurationError):
+    """A setting has a value that cannot be used; correct it and start again."""
+
+
+class SecretError(ConfigurationError):
+    """A secret cannot be used: it needs at least 16 bytes, and `whsec_` must be followed by base64."""
+
+
+class SignalError(SignalpostError):
+    """The signal breaks a rule and was not taken; correct it and enqueue it again.
+
+    `problems` holds one line for each broken rule: the field and the rule, never the value.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        # Exception.__init__ gets the problems, so that the error survives pickling unchanged.
+        Exception.__init__(self, *problems)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """The broken rules, one line each."""
+        return tuple(str(problem) for problem in self.args)
+
+    def __str__(self) -> str:
+        if not self.args:
+            return "the signal breaks a rule and was not taken"
+        return "signal refused: " + "; ".join(self.problems)
+
+
+class EnqueueError(SignalpostError):
+    """The signal was not enqueued; calling again with the same signal is always safe."""
+
+
+class NoEndpoint(EnqueueError):
+    """No endpoint takes this signal, so nothing was written; add one with `signalpost endpoint add`."""
+
+
+class IdempotencyConflict(EnqueueError):
+    """The key or the id is known with another signal; use a new key for a new signal."""
+
+
+class EnqueueTimeout(EnqueueError):
+    """The database did not finish in time and nothing was written; call again with the same signal."""
+
+
+class EnqueueUnknown(EnqueueError):
+    """The connection broke while committing, so the signal may or may not be enqueued; call again
+    with the same signal: it is recognised and never enqueued twice."""
+
+
+class DatabaseUnavailable(EnqueueError):
+    """PostgreSQL cannot be reached and nothing was written; check DATABASE_URL and the server, then
+    call again with the same signal."""
+
+
+class WrongDatabase(EnqueueError):
+    """This database is not the one that holds the outbox; pass a session bound to it."""
+
+
+class SchemaError(EnqueueError):
+    """The outbox's tables are missing or of another release; run `signalpost migrate`."""
+
+
+class SignatureError(SignalpostError):
+    """The request is not verifiably from its producer; answer 401 and do not act on it."""
+
+
+class BrokerUnavailable(SignalpostError):
+    """Redis cannot be reached; deliveries go on from PostgreSQL, a little later than usual."""
+
+
+class EmbeddedError(SignalpostError):
+    """An embedded server did not start or stop; its log is in the data folder."""
+
+
+class EndpointError(SignalpostError):
+    """The endpoint is unknown or described wrongly; `signalpost endpoint list` shows those there are."""
+
+
+class ReplayRefused(SignalpostError):
+    """The delivery cannot be replayed: only dead and expired deliveries can."""
+
+
+class AlertError(SignalpostError):
+    """The alert could not be sent; it stays stored and is tried again."""
