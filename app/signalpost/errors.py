@@ -65,7 +65,7 @@ class SettingError(ConfigurationError):
 
 
 class SecretError(ConfigurationError):
-    """A secret cannot be used: it needs at least 16 bytes, and `whsec_` must be followed by base64."""
+    """A secret needs at least 16 bytes, and base64 where it begins with `whsec_`."""
 
 
 class SignalError(SignalpostError):
@@ -94,7 +94,7 @@ class EnqueueError(SignalpostError):
 
 
 class NoEndpoint(EnqueueError):
-    """No endpoint takes this signal, so nothing was written; add one with `signalpost endpoint add`."""
+    """No endpoint takes the signal, nothing was written; see `signalpost endpoint add`."""
 
 
 class IdempotencyConflict(EnqueueError):
@@ -102,17 +102,15 @@ class IdempotencyConflict(EnqueueError):
 
 
 class EnqueueTimeout(EnqueueError):
-    """The database did not finish in time and nothing was written; call again with the same signal."""
+    """The database was too slow, nothing was written; call again with the same signal."""
 
 
 class EnqueueUnknown(EnqueueError):
-    """The connection broke while committing, so the signal may or may not be enqueued; call again
-    with the same signal: it is recognised and never enqueued twice."""
+    """The connection broke while committing; call again, the signal is never enqueued twice."""
 
 
 class DatabaseUnavailable(EnqueueError):
-    """PostgreSQL cannot be reached and nothing was written; check DATABASE_URL and the server, then
-    call again with the same signal."""
+    """PostgreSQL cannot be reached, nothing was written; check the server and DATABASE_URL."""
 
 
 class WrongDatabase(EnqueueError):
@@ -136,7 +134,7 @@ class EmbeddedError(SignalpostError):
 
 
 class EndpointError(SignalpostError):
-    """The endpoint is unknown or described wrongly; `signalpost endpoint list` shows those there are."""
+    """The endpoint is unknown or described wrongly; see `signalpost endpoint list`."""
 
 
 class ReplayRefused(SignalpostError):

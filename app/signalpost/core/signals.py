@@ -1,0 +1,249 @@
+"""The signal: one trading instruction, its rules, and the bytes that go over the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
+
+from signalpost.core import exactjson
+from signalpost.core.identity import check_key, check_producer_id, derived_id, signal_id
+from signalpost.core.instants import instant, rfc3339
+from signalpost.errors import SignalError
+
+__all__ = [
+    "Action",
+    "Number",
+    "Side",
+    "Signal",
+    "check_body_size",
+    "check_key",
+    "check_producer_id",
+]
+
+Side = Literal["buy", "sell"]
+Action = Literal["open", "close", "modify", "cancel"]
+Number = Decimal | int | float | str
+
+MAX_PRICE = Decimal(1_000_000)
+
+# One sentence a field, so that no message of pydantic's, some of which quote the input, gets out.
+_RULES = {
+    "instrument": "must be 2 to 20 of A-Z, 0-9, dot, underscore and hyphen",
+    "side": "must be buy or sell",
+    "action": "must be open, close, modify or cancel",
+    "reason": "must be a text of 1 to 200 characters",
+    "version": "must be 1 to 20 letters, digits, dots, underscores and hyphens",
+    "payload": "must be a JSON object",
+}
+
+
+def _price(value: object) -> Decimal:
+    number = exactjson.exact_number(value)
+    if not 0 < number < MAX_PRICE:
+        raise ValueError("must be above 0 and below 1,000,000")
+    return number
+
+
+def _confidence(value: object) -> Decimal:
+    number = exactjson.exact_number(value)
+    if not 0 <= number <= 1:
+        raise ValueError("must be from 0 to 1")
+    return number
+
+
+def _payload(value: object) -> object:
+    return exactjson.normalised(value) if isinstance(value, Mapping) else value
+
+
+Price = Annotated[Decimal, BeforeValidator(_price)]
+Instant = Annotated[datetime, BeforeValidator(instant)]
+
+
+class Signal(BaseModel):
+    """One trading instruction of a producer; immutable, and checked when it is made.
+
+    Raises errors.SignalError, one line for each broken rule (design.md, section 5). Numbers may be
+    Decimal, int, str or float and keep their digits; times need a time zone and are kept in UTC.
+    The body is made once, here: changing `payload` afterwards does not change what is sent.
+    Its repr shows labels only, since prices, reason and payload must not reach logs.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+    instrument: Annotated[str, Field(pattern=r"^[A-Z0-9._-]{2,20}$")]
+    side: Side
+    entry_price: Price
+    stop_loss: Price | None = None
+    take_profit: Price | None = None
+    confidence: Annotated[Decimal, BeforeValidator(_confidence)]
+    reason: Annotated[
+        str, Field(min_length=1, max_length=200), AfterValidator(exactjson.checked_text)
+    ]
+    timestamp: Instant
+    action: Action = "open"
+    payload: Annotated[dict[str, Any], BeforeValidator(_payload)] = Field(default_factory=dict)
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,20}$")] = "1.0"
+    expires_at: Instant | None = None
+    id: Annotated[UUID, BeforeValidator(signal_id)] | None = None
+
+    _body: bytes = PrivateAttr(default=b"")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            instrument: str,
+            side: Side,
+            entry_price: Number,
+            confidence: Number,
+            reason: str,
+            timestamp: datetime | str,
+            stop_loss: Number | None = None,
+            take_profit: Number | None = None,
+            action: Action = "open",
+            payload: Mapping[str, Any] = ...,
+            version: str = "1.0",
+            expires_at: datetime | str | None = None,
+            id: UUID | str | None = None,  # noqa: A002  the body's name for it
+        ) -> None: ...
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        problems: list[str]
+        try:
+            signal = handler(data)
+        except ValidationError as error:
+            problems = _problems(error)
+        else:
+            problems = _broken_price_rules(signal)
+            if not problems:
+                signal._body = _body_of(signal)  # noqa: SLF001  its own class
+                return signal
+        # Raised out here, so that no context carries the input along.
+        raise SignalError(*problems)
+
+    @classmethod
+    def from_json(cls, text: bytes | str) -> Self:
+        """Reads a body, or a line of JSON, with every number's digits kept.
+
+        Raises errors.SignalError also for what is not JSON in UTF-8 and for a key given twice.
+        """
+        try:
+            data = exactjson.decode(text)
+        except ValueError as error:
+            problem = f"JSON: {error}"
+        else:
+            return cls.model_validate(data)
+        raise SignalError(problem)
+
+    def body(self) -> bytes:
+        """The exact bytes of the request: sorted keys, no spaces, UTF-8, numbers as given.
+
+        Left out: `action` where it is open; `stop_loss`, `take_profit`, `expires_at` and `id` where
+        they are not set. `payload` is always there, `{}` if empty.
+        """
+        return self._body
+
+    def identified(self, producer_id: str, key: str | None = None) -> Self:
+        """The same signal with an id, so that enqueueing it again, even after a restart, is known.
+
+        A given id stays. Otherwise it is derived from the producer and its key, or from the
+        producer and the body: the first 16 bytes of a SHA-256 as a UUID of version 8 (RFC 9562).
+        """
+        check_producer_id(producer_id)
+        if self.id is not None:
+            return self
+        if key is None:
+            derived = derived_id("body", producer_id, self._body)
+        else:
+            derived = derived_id("key", producer_id, check_key(key).encode())
+        identified = super().model_copy(update={"id": derived})
+        identified._body = _body_of(identified)  # noqa: SLF001  its own class
+        return identified
+
+    def model_copy(
+        self,
+        *,
+        update: Mapping[str, Any] | None = None,
+        deep: bool = False,  # noqa: ARG002  pydantic's signature; a new signal is always deep
+    ) -> Self:
+        """A copy with other values, checked like any new signal (pydantic's own copy is not)."""
+        return type(self).model_validate({**self.__dict__, **(update or {})})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Signal) and self._body == other._body
+
+    def __hash__(self) -> int:
+        return hash(self._body)
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        return [(name, getattr(self, name)) for name in ("id", "instrument", "side", "action")]
+
+
+def check_body_size(body: bytes, limit: int) -> None:
+    """errors.SignalError where the body has more bytes than the limit."""
+    if len(body) > limit:
+        raise SignalError(
+            f"the body has {len(body)} bytes and at most {limit} are allowed; "
+            "shorten the payload or raise OUTBOUND_MAX_BODY_SIZE"
+        )
+
+
+def _broken_price_rules(signal: Signal) -> list[str]:
+    if signal.action != "open":
+        return []
+    entry, stop, target = signal.entry_price, signal.stop_loss, signal.take_profit
+    if stop is None or target is None:
+        missing = [name for name in ("stop_loss", "take_profit") if getattr(signal, name) is None]
+        return [f"{name}: is required to open a position" for name in missing]
+    if signal.side == "buy" and not stop < entry < target:
+        return ["prices: to buy, stop_loss must be below entry_price and take_profit above it"]
+    if signal.side == "sell" and not target < entry < stop:
+        return ["prices: to sell, take_profit must be below entry_price and stop_loss above it"]
+    return []
+
+
+def _body_of(signal: Signal) -> bytes:
+    members = {name: value for name, value in signal.__dict__.items() if value is not None}
+    if signal.action == "open":
+        del members["action"]
+    for name in ("timestamp", "expires_at"):
+        if name in members:
+            members[name] = rfc3339(members[name])
+    if signal.id is not None:
+        members["id"] = str(signal.id)
+    return exactjson.encode(members)
+
+
+def _problems(error: ValidationError) -> list[str]:
+    problems = []
+    for item in error.errors(include_url=False, include_input=False):
+        # The first step names the field; further ones would name parts of the payload.
+        field = ascii(item["loc"][0])[1:-1][:40] if item["loc"] else "signal"
+        if item["type"] == "missing":
+            rule = "is required"
+        elif item["type"] == "extra_forbidden":
+            rule = "is not a field of a signal"
+        elif item["type"] == "value_error":
+            rule = str(item["ctx"]["error"])
+        else:
+            rule = _RULES.get(field, "must be an object with the fields of a signal")
+        problems.append(f"{field}: {rule}")
+    return problems
