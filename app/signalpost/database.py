@@ -1,0 +1,132 @@
+"""Engines, migrations and the schema check: how PostgreSQL is reached, not what it is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from signalpost.errors import SchemaError
+from signalpost.models import SCHEMA
+from signalpost.settings import driver_url
+
+__all__ = [
+    "REVISION",
+    "async_engine",
+    "check_schema",
+    "migrate",
+    "migrations_folder",
+    "password_free",
+    "sync_engine",
+]
+
+REVISION = "0001"
+"""The migration that this code was written for; a test holds it to the newest file there is."""
+
+_MIGRATION_LOCK = 0x7369676E616C  # "signal": one advisory lock for all migrating processes
+_HIDDEN = ("password", "sslpassword", "passfile")
+
+
+def sync_engine(url: str, *, connect_timeout: float = 5, **limits: Any) -> Engine:
+    """An engine on `url` for blocking callers; `limits` are SQLAlchemy's pool arguments.
+
+    `connect_timeout` is in seconds. What the URL's query says about the connection wins.
+    """
+    parsed = make_url(driver_url(url))
+    return create_engine(
+        parsed, connect_args=_connect_args(parsed, connect_timeout), **_pool(limits)
+    )
+
+
+def async_engine(url: str, *, connect_timeout: float = 5, **limits: Any) -> AsyncEngine:
+    """The same as `sync_engine` for asyncio; make it in the process and loop that use it."""
+    parsed = make_url(driver_url(url))
+    return create_async_engine(
+        parsed, connect_args=_connect_args(parsed, connect_timeout), **_pool(limits)
+    )
+
+
+def _pool(limits: dict[str, Any]) -> dict[str, Any]:
+    if "poolclass" in limits:
+        return limits
+    return {"pool_size": 5, "max_overflow": 5, "pool_timeout": 5, **limits}
+
+
+def _connect_args(url: URL, connect_timeout: float) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "application_name": "signalpost",
+        "connect_timeout": max(1, round(connect_timeout)),
+        # A peer that vanished without a word is noticed within half a minute, not two hours.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 25_000,
+    }
+    arguments = {name: value for name, value in arguments.items() if name not in url.query}
+    # No prepared statements: a generic plan cannot use the partial indexes, and a transaction
+    # pooler between us and the server would lose them.
+    arguments["prepare_threshold"] = None
+    return arguments
+
+
+def migrations_folder() -> Path:
+    """Where the migration scripts lie: inside the installed package, or beside its sources."""
+    package = Path(__file__).resolve().parent
+    installed = package / "migrations"
+    return installed if installed.is_dir() else package.parents[1] / "migrations"
+
+
+def migrate(url: str, revision: str = "head") -> None:
+    """Bring the tables at `url` to `revision` in one transaction.
+
+    Any number of processes may call this at once: the others wait and find nothing to do.
+    Raises whatever SQLAlchemy raises when the database cannot be reached.
+    """
+    from alembic import command  # noqa: PLC0415 - a producer never needs Alembic
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    engine = sync_engine(url, poolclass=NullPool)
+    try:
+        with engine.begin() as conn:
+            conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            config.attributes["connection"] = conn
+            command.upgrade(config, revision)
+    finally:
+        engine.dispose()
+
+
+def check_schema(conn: Connection) -> None:
+    """Raise SchemaError unless the tables are the ones that this code was written for."""
+    found = None
+    if conn.scalar(text("SELECT to_regclass('signalpost.alembic_version') IS NOT NULL")):
+        found = conn.scalar(text("SELECT version_num FROM signalpost.alembic_version"))
+    if found is None:
+        raise SchemaError(
+            f"the database has no tables in schema {SCHEMA}; run `signalpost migrate` first"
+        )
+    # Revisions are numbered, so their order can be told without reading the scripts.
+    if found < REVISION:
+        raise SchemaError(
+            f"the tables are at revision {found}, this release needs {REVISION}; "
+            "run `signalpost migrate`"
+        )
+    if found > REVISION:
+        raise SchemaError(
+            f"the tables are at revision {found}, newer than this release ({REVISION}); "
+            "install the newer signalpost here"
+        )
+
+
+def password_free(url: str) -> str:
+    """`url` fit to be printed: its password hidden, in the query as well."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return "(an unreadable URL)"
+    return parsed.difference_update_query(_HIDDEN).render_as_string(hide_password=True)

@@ -1,0 +1,180 @@
+"""One frozen settings class and the order in which its values are looked for (design.md, 7).
+
+Nothing here reads `os.environ` by itself: the caller hands its environment over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from signalpost.errors import SettingError
+from signalpost.settings import rules
+from signalpost.settings.datafolder import StackAddresses, default_data_folder, read_stack
+
+__all__ = ["Settings", "driver_url", "load_settings"]
+
+PREFIX = "SIGNALPOST_"
+
+
+class Settings(BaseModel):
+    """What the environment says, checked; names are the variables' in lower case.
+
+    Times are in seconds, sizes in bytes. Values that hold secrets are left out of `repr`.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+    database_url: Annotated[str, BeforeValidator(rules.database_url)] = Field(repr=False)
+    database_source: str = "given"
+    redis_url: Annotated[str, BeforeValidator(rules.redis_url)] | None = Field(
+        default=None, repr=False
+    )
+    redis_source: str = "nothing set"
+    secret_keys: Annotated[tuple[str, ...], BeforeValidator(rules.secret_keys)] = Field(
+        (), repr=False
+    )
+
+    producer_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    hmac_producer_secret: Annotated[str, BeforeValidator(rules.secret)] | None = Field(
+        None, repr=False
+    )
+    hmac_producer_enabled: Annotated[bool, BeforeValidator(rules.plain_bool)] = True
+
+    outbound_server_url: Annotated[str, BeforeValidator(rules.http_url)] | None = None
+    outbound_timeout_seconds: float = Field(default=30, ge=5, le=300)
+    outbound_max_body_size: int = Field(default=65536, ge=1024, le=10 * 1024 * 1024)
+    outbound_allow_networks: Annotated[
+        tuple[IPv4Network | IPv6Network, ...], BeforeValidator(rules.networks)
+    ] = ()
+    max_retries: int = Field(default=5, ge=0, le=1000)
+    retry_delay_seconds: float = Field(default=5.0, gt=0, le=3600)
+    signal_ttl_seconds: float = Field(default=600, gt=0, le=366 * 86400)
+    retention_days: int = Field(default=30, ge=1, le=36500)
+
+    ops_telegram_bot_token: str | None = Field(None, repr=False)
+    ops_telegram_chat_id: str | None = None
+    ops_telegram_base_url: Annotated[str, BeforeValidator(rules.http_url)] | None = None
+
+    @model_validator(mode="after")
+    def _telegram_is_whole(self) -> Settings:
+        if (self.ops_telegram_bot_token is None) != (self.ops_telegram_chat_id is None):
+            raise ValueError(
+                "OPS_TELEGRAM_BOT_TOKEN and OPS_TELEGRAM_CHAT_ID belong together: set both or none"
+            )
+        return self
+
+
+def load_settings(
+    environ: Mapping[str, str], *, data_folder: Path | None = None, dotenv: Path | None = None
+) -> Settings:
+    """The settings of this environment.
+
+    The database is SIGNALPOST_DATABASE_URL, else the stack in `data_folder` or
+    SIGNALPOST_DATA_DIR, else DATABASE_URL, else the stack in the per-user folder; Redis likewise.
+    `dotenv` names a file whose lines count where the environment says nothing; it may be absent.
+
+    Raises SettingError: one line that names the variable and the rule, never the value.
+    """
+    values = {**_dotenv(dotenv), **environ}
+    values = {name: value.strip() for name, value in values.items() if value.strip()}
+    given: dict[str, str | tuple[str, ...]] = {}
+    variables: dict[str, str] = {}
+    for field in Settings.model_fields:
+        if field in ("database_source", "redis_source"):
+            continue
+        for variable in (PREFIX + field.upper(), field.upper()):
+            if variable in values:
+                given[field], variables[field] = values[variable], variable
+                break
+    _find_servers(values, given, variables, data_folder)
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        raise SettingError(_one_line(error, variables)) from None
+
+
+def driver_url(url: str) -> str:
+    """`url` with the one driver that is used here: psycopg."""
+    return rules.database_url(url)
+
+
+def _find_servers(
+    values: Mapping[str, str],
+    given: dict[str, str | tuple[str, ...]],
+    variables: dict[str, str],
+    folder: Path | None,
+) -> None:
+    if folder is None and PREFIX + "DATA_DIR" in values:
+        folder = Path(values[PREFIX + "DATA_DIR"]).expanduser()
+    named = None if folder is None else _running(folder, values)
+    default = default_data_folder(values)
+    for server in ("database", "redis"):
+        field = f"{server}_url"
+        if variables.get(field) == PREFIX + field.upper():
+            source: str | None = variables[field]
+        elif named is not None:
+            source = _join(named, field, given, f"data folder {folder}")
+        elif field in given:
+            source = variables[field]
+        else:
+            source = _join(read_stack(default), field, given, f"data folder {default}")
+        if source is not None:
+            given[f"{server}_source"] = source
+            variables.setdefault(field, source)
+    if "database_url" not in given:
+        raise SettingError(
+            "no database: set DATABASE_URL, or start a stack of your own with `signalpost up`"
+        )
+    if "secret_keys" not in given and str(given["database_source"]).startswith("data folder "):
+        # Keys belong to the database that they encrypt in, and to no other.
+        stack = named or read_stack(default)
+        given["secret_keys"] = () if stack is None else stack.secret_keys
+
+
+def _running(folder: Path, values: Mapping[str, str]) -> StackAddresses | None:
+    stack = read_stack(folder)
+    if stack is None and PREFIX + "DATABASE_URL" not in values:
+        raise SettingError(
+            f"no stack runs in the data folder {folder}; "
+            f"start it with `signalpost up --data {folder}`"
+        )
+    return stack
+
+
+def _join(
+    stack: StackAddresses | None, field: str, given: dict[str, str | tuple[str, ...]], source: str
+) -> str | None:
+    url = None if stack is None else getattr(stack, field)
+    if url is None:
+        return None
+    given[field] = url
+    return source
+
+
+def _dotenv(file: Path | None) -> dict[str, str]:
+    if file is None or not file.is_file():
+        return {}
+    from dotenv import dotenv_values  # noqa: PLC0415 - producers never read the file
+
+    try:
+        # A secret may hold `${`, so nothing in a value is special.
+        found = dotenv_values(file, interpolate=False)
+    except (OSError, UnicodeDecodeError):
+        raise SettingError(f"{file} cannot be read; correct it or its permissions") from None
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _one_line(error: ValidationError, variables: Mapping[str, str]) -> str:
+    problem = error.errors(include_input=False, include_context=False, include_url=False)[0]
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return message
+    field = str(problem["loc"][0])
+    return f"{variables.get(field, field.upper())}: {message[:1].lower()}{message[1:]}"

@@ -1,0 +1,122 @@
+"""The rules for settings that are more than a number: each takes the text and gives the value.
+
+A rule raises ValueError with a text that says what is wanted and never repeats what was given.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import urlsafe_b64decode
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from urllib.parse import SplitResult, urlsplit
+
+from signalpost.errors import SecretError
+
+__all__ = [
+    "database_url",
+    "http_url",
+    "networks",
+    "plain_bool",
+    "redis_url",
+    "secret",
+    "secret_keys",
+]
+
+_POSTGRES = ("postgres", "postgresql", "postgresql+psycopg")
+
+
+def database_url(text: str) -> str:
+    """A PostgreSQL URL, with the one driver that is used here (psycopg)."""
+    scheme, separator, rest = text.partition("://")
+    if scheme not in _POSTGRES or not separator:
+        raise ValueError("must be a PostgreSQL URL: postgresql://user:password@host:5432/database")
+    _split(text)
+    return f"postgresql+psycopg://{rest}"
+
+
+def redis_url(text: str) -> str:
+    """A Redis URL; the database number is its path."""
+    parts = _split(text)
+    database = parts.path.strip("/")
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname:
+        raise ValueError("must be a Redis URL: redis://:password@host:6379/0 (rediss:// for TLS)")
+    if database and not database.isdecimal():
+        raise ValueError("must end in a database number, such as redis://host:6379/0")
+    return text
+
+
+def http_url(text: str) -> str:
+    """An http or https URL with a host, without user, password or fragment."""
+    parts = _split(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be a URL such as https://receiver.example/signals")
+    if "@" in parts.netloc or "#" in text:
+        raise ValueError("must hold no user, password or fragment")
+    return text
+
+
+def networks(value: str | Iterable[object]) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Networks, separated by commas; a single address is a network of one."""
+    try:
+        return tuple(ip_network(str(part)) for part in _parts(value))
+    except ValueError:
+        raise ValueError(
+            "must be networks separated by commas, such as 127.0.0.0/8,10.1.0.0/16, "
+            "without host bits set"
+        ) from None
+
+
+def secret_keys(value: str | Iterable[object]) -> tuple[str, ...]:
+    """Fernet keys, separated by commas: 32 bytes each in URL-safe base64; the first encrypts."""
+    keys = tuple(str(part) for part in _parts(value))
+    for key in keys:
+        try:
+            whole = len(urlsafe_b64decode(key.encode("ascii"))) == 32
+        except (binascii.Error, ValueError):
+            whole = False
+        if not whole:
+            raise ValueError(
+                "must be keys separated by commas, each 32 bytes in URL-safe base64 (44 characters)"
+            )
+    return keys
+
+
+def secret(text: str) -> str:
+    """A shared secret of at least 16 bytes."""
+    from signalpost.core.signing import secret_bytes
+
+    try:
+        secret_bytes(text)
+    except SecretError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+def plain_bool(value: object) -> bool:
+    """True or false in the usual words."""
+    if isinstance(value, bool):
+        return value
+    word = str(value).lower()
+    if word in ("true", "1", "yes", "on"):
+        return True
+    if word in ("false", "0", "no", "off"):
+        return False
+    raise ValueError("must be true or false")
+
+
+def _parts(value: str | Iterable[object]) -> list[object]:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return list(value)
+
+
+def _split(text: str) -> SplitResult:
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise ValueError("must hold no blanks or control characters")
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("must be a URL with a valid host and port") from None
+    return parts
