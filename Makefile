@@ -1,0 +1,77 @@
+# Every target makes what it needs in $(VENV); nothing outside it is touched.
+VENV   ?= .venv
+PYTHON ?=
+ARGS   ?=
+
+# What `make test` asks of branch coverage, and how many processes it runs on.
+COVERAGE_MIN ?= 0
+JOBS         ?= 2
+
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP   := $(BIN)/python -m pip --disable-pip-version-check -qq
+
+# Tests and checks see none of the caller's services, secrets and proxies.
+SERVICE_VARIABLES := $(filter \
+	SIGNALPOST_% OPS_TELEGRAM_% HMAC_% OUTBOUND_% FLOWER_% CELERY_% PG% \
+	DATABASE_URL REDIS_URL SECRET_KEYS PRODUCER_ID MAX_RETRIES RETRY_DELAY_SECONDS \
+	SIGNAL_TTL_SECONDS RETENTION_DAYS SHUTDOWN_SECONDS HEARTBEAT_URL METRICS_PORT \
+	HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy, \
+	$(.VARIABLES))
+CLEAN := env $(addprefix -u ,$(SERVICE_VARIABLES))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check fmt lock clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## show a strategy's signals being delivered, retried and alerted, on real servers
+	@$(BIN)/signalpost demo $(ARGS)
+
+up: $(STAMP) ## run the whole stack in this terminal
+	@$(BIN)/signalpost up $(ARGS)
+
+test: check ## run every check and every test, with coverage
+	@$(CLEAN) $(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=term \
+		--cov-fail-under=$(COVERAGE_MIN) $(ARGS)
+
+check: $(STAMP) ## lint, format and types, without changing a file
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check .
+	@$(CLEAN) $(BIN)/mypy --no-error-summary
+
+fmt: $(STAMP) ## format the code and mend what ruff can mend
+	@$(BIN)/ruff check -q --fix-only .
+	@$(BIN)/ruff format -q .
+
+lock: $(STAMP) ## resolve requirements*.lock anew (ARGS=--upgrade moves the pins)
+	@$(PIP) install uv==0.13.9
+	@$(LOCK) --extra stack --group dev -o requirements.lock $(ARGS) pyproject.toml
+	@$(LOCK) --extra stack -c requirements.lock -o requirements-image.lock pyproject.toml
+
+clean: ## remove the virtual environment and everything that tools left behind
+	@rm -rf $(VENV) build dist htmlcov .coverage .coverage.* \
+		.mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find $(wildcard app worker migrations tests docs) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# No host names in the lock files: whoever installs brings an index of their own.
+LOCK = $(BIN)/uv pip compile -q --no-config --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command 'make lock'
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || { $(FIND_PYTHON); echo "Setting up $(VENV) (once, about a minute)" \
+		&& $$found -m venv $(VENV); }
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The first interpreter that runs and is new enough; a version manager's shim may do neither.
+define FIND_PYTHON
+found=; for candidate in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
+	if $$candidate -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+		found=$$candidate; break; fi; done; \
+	test -n "$$found" || { \
+		echo "signalpost needs Python 3.11 or newer; install one, or name it: make PYTHON=/path/to/python3" >&2; \
+		exit 1; }
+endef
