@@ -1,0 +1,17 @@
+FROM python:3.11-slim AS build
+WORKDIR /src
+RUN python -m venv /opt/signalpost
+COPY requirements-image.lock .
+RUN /opt/signalpost/bin/pip install -q --no-cache-dir --require-hashes -r requirements-image.lock
+COPY . .
+RUN /opt/signalpost/bin/pip install -q --no-cache-dir --no-deps .
+
+FROM python:3.11-slim
+RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/signalpost signalpost
+COPY --from=build /opt/signalpost /opt/signalpost
+ENV PATH=/opt/signalpost/bin:$PATH PYTHONUNBUFFERED=1
+USER signalpost
+# Beat keeps its schedule here; nothing in it is worth keeping.
+WORKDIR /var/lib/signalpost
+ENTRYPOINT ["signalpost"]
+CMD ["--help"]
