@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?"
     r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE = "must carry a time zone, such as datetime.now(UTC)"
 
 
@@ -36,6 +37,11 @@ def rfc3339(moment: datetime) -> str:
     if moment.tzinfo is not UTC:
         moment = instant(moment)
     return moment.isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def since_1970(seconds: int) -> datetime:
+    """The instant so many seconds after the Unix epoch; OverflowError past the year 9999."""
+    return _EPOCH + timedelta(seconds=seconds)
 
 
 def _parsed(text: str) -> datetime | None:
