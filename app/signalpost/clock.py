@@ -1,0 +1,120 @@
+"""One clock: database time carried on the monotonic clock, and the lease that hangs on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+RENEW_EVERY_SECONDS = 2.0
+LEASE_SECONDS = 8.0
+"""Without a renewal for this long a worker writes no first byte any more."""
+SILENCE_SECONDS = 10.0
+"""A worker that has not renewed for this long loses its claims; more than the lease, so that it
+has stopped by itself before."""
+CLOCK_TOLERANCE_SECONDS = 1.0
+
+
+def steady_seconds() -> float:
+    """Return seconds that go on while the machine is suspended, where the system has such a clock.
+
+    A laptop that wakes up must see that its lease ran out, which Linux' CLOCK_MONOTONIC hides.
+    """
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+
+
+def wall_clock() -> datetime:
+    """Return the machine's own idea of the time; it only stamps signatures."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The two clocks of a machine, as arguments."""
+
+    steady: Callable[[], float] = steady_seconds
+    wall: Callable[[], datetime] = wall_clock
+
+
+class Lease:
+    """What a worker knows of database time, and whether it may still send.
+
+    Renewals are measured from the moment they were sent, so the lease never outlives what the
+    database saw. ``epoch`` grows whenever the lease had lapsed: claims of an older epoch may have
+    been taken back meanwhile, and must not write a first byte any more.
+    """
+
+    def __init__(self, clocks: Clocks | None = None) -> None:
+        self._clocks = clocks or Clocks()
+        self._renewed_at: float | None = None
+        self._unbroken_since: float | None = None
+        self._database_origin: datetime | None = None
+        self.epoch = 0
+        self.clock_off_seconds = 0.0
+
+    def renewed(self, *, sent_at: float, database_now: datetime) -> None:
+        """Take a renewal's answer.
+
+        Args:
+            sent_at: steady seconds when the renewal was sent.
+            database_now: the database's time, read while it was carried out.
+        """
+        gap = None if self._renewed_at is None else sent_at - self._renewed_at
+        if gap is None or gap > LEASE_SECONDS:
+            self.epoch += 1
+            self._unbroken_since = sent_at
+        self._renewed_at = sent_at
+        # The answer is younger than `sent_at`, so this estimate runs ahead of the database by at
+        # most the round trip: an expiry is never seen too late.
+        self._database_origin = database_now - timedelta(seconds=sent_at)
+        wall = self._clocks.wall()
+        ahead = (wall - self.now()).total_seconds()
+        behind = (database_now - wall).total_seconds()
+        self.clock_off_seconds = max(ahead, behind, 0.0)
+
+    @property
+    def steady(self) -> float:
+        """Steady seconds now."""
+        return self._clocks.steady()
+
+    def now(self) -> datetime:
+        """Return database time now, never behind it by more than clock drift between renewals."""
+        if self._database_origin is None:
+            msg = "the lease has never been renewed"
+            raise RuntimeError(msg)
+        return self._database_origin + timedelta(seconds=self._clocks.steady())
+
+    def wall(self) -> datetime:
+        """Return the wall clock's time, for signatures only."""
+        return self._clocks.wall()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether a first byte may be written."""
+        return (
+            self._renewed_at is not None
+            and self._clocks.steady() - self._renewed_at < LEASE_SECONDS
+        )
+
+    @property
+    def clock_ok(self) -> bool:
+        """Whether the wall clock is near enough to the database's to stamp signatures."""
+        return self.clock_off_seconds <= CLOCK_TOLERANCE_SECONDS
+
+    @property
+    def may_take_back(self) -> bool:
+        """Whether this worker has renewed for long enough to judge others silent.
+
+        A database that was away silences everybody; so nobody judges right after it is back.
+        """
+        return (
+            self.fresh
+            and self._unbroken_since is not None
+            and self._clocks.steady() - self._unbroken_since >= SILENCE_SECONDS
+        )
+
+    def life_seconds(self, expires_at: datetime | None) -> float | None:
+        """Return what is left of a life, in seconds; None for one that never ends."""
+        return None if expires_at is None else (expires_at - self.now()).total_seconds()

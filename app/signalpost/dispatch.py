@@ -1,0 +1,211 @@
+"""One claim from signature to record: sign, send, judge, decide."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from signalpost import reports
+from signalpost.clock import Lease
+from signalpost.core.backoff import Backoff
+from signalpost.core.lifecycle import MIN_LIFE_SECONDS, RETRY_AFTER_CAP_SECONDS, Policy, decide
+from signalpost.core.outcomes import Answer, Failure, Phase, classify, retry_after_seconds
+from signalpost.core.signing import Outgoing, secret_bytes, sign
+from signalpost.errors import SecretError
+from signalpost.grouping import Grouped
+from signalpost.outbox import Outbox
+from signalpost.repository.claims import Claim
+from signalpost.repository.records import Record, Recorded
+from signalpost.secretbox import SecretBox
+from signalpost.sender import Parcel, Progress, Sender
+from signalpost.settings import Settings
+from signalpost.transport import wire_target
+
+logger = logging.getLogger(__name__)
+
+RECORDS_AT_ONCE = 200
+
+
+@dataclass(slots=True)
+class Flight:
+    """An attempt under way in this process; ``epoch`` is the lease's when it was claimed."""
+
+    claim: Claim
+    epoch: int
+    progress: Progress = field(default_factory=Progress)
+    task: asyncio.Task[object] | None = None
+    aborted: Failure | None = None
+    recording: bool = False
+
+    def abort(self, why: Failure) -> None:
+        """Cut the request, unless its answer is already being recorded."""
+        if self.recording or self.aborted is not None:
+            return
+        self.aborted = why
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Dispatcher:
+    """Makes the attempts of claims that this worker holds, and records them in groups."""
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        sender: Sender,
+        lease: Lease,
+        settings: Settings,
+        box: SecretBox,
+        chance: Callable[[], float],
+    ) -> None:
+        self._sender = sender
+        self._lease = lease
+        self._settings = settings
+        self._box = box
+        self._chance = chance
+        self._keys: dict[tuple[int, bytes], bytes] = {}
+        self.flights: dict[UUID, Flight] = {}
+        self._records: Grouped[Record, Recorded | None] = Grouped(
+            outbox.record, key=lambda item: item.delivery_id, most=RECORDS_AT_ONCE
+        )
+
+    def take(self, claim: Claim, *, epoch: int) -> Flight:
+        """Hold a claim, in the very step in which its statement returned."""
+        flight = self.flights[claim.claim_id] = Flight(claim, epoch)
+        return flight
+
+    async def attempt(self, flight: Flight) -> reports.Report:
+        """Make the attempt, record what came of it, and report."""
+        claim = flight.claim
+        flight.task = asyncio.current_task()
+        try:
+            answer = await self._answer(flight)
+            flight.recording = True
+            item = self.judge(claim, answer)
+            recorded = await self._records.put(item)
+        finally:
+            self.flights.pop(claim.claim_id, None)
+        report = reports.attempt_report(claim, item, recorded)
+        reports.log(report)
+        return report
+
+    async def _answer(self, flight: Flight) -> Answer:
+        began = self._lease.steady
+        try:
+            if flight.aborted is None:
+                return await self._send(flight)
+            failure, detail = flight.aborted, ""
+        except asyncio.CancelledError:
+            if flight.aborted is None:
+                raise
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+            failure, detail = flight.aborted, ""
+        except Exception as error:  # whatever it is, it must not hide the attempt
+            logger.exception("own code failed at delivery=%s", flight.claim.delivery_id)
+            failure, detail = Failure.INTERNAL, type(error).__name__
+        return Answer(flight.progress.phase, self._lease.steady - began, None, failure, detail)
+
+    async def _send(self, flight: Flight) -> Answer:
+        claim = flight.claim
+        refusal = self._last_check(flight)
+        if refusal is not None:
+            return Answer(Phase.NONE, 0.0, failure=refusal)
+        try:
+            headers = self._sign(claim)
+        except SecretError as error:
+            logger.error("endpoint=%s: its secret cannot be read: %s", claim.endpoint, error)
+            return Answer(Phase.NONE, 0.0, failure=Failure.SECRET)
+        timeout = policy_of(claim, self._settings).timeout_seconds
+        life = self._lease.life_seconds(claim.expires_at)
+        parcel = Parcel(
+            url=claim.url,
+            headers=headers,
+            body=claim.body,
+            timeout_seconds=timeout if life is None else min(timeout, life),
+            last_check=lambda: self._last_check(flight),
+        )
+        return await self._sender.send(parcel, progress=flight.progress)
+
+    def _last_check(self, flight: Flight) -> Failure | None:
+        life = self._lease.life_seconds(flight.claim.expires_at)
+        if life is not None and life < MIN_LIFE_SECONDS:
+            return Failure.EXPIRED
+        if not self._lease.fresh or self._lease.epoch != flight.epoch:
+            return Failure.LEASE
+        if not self._lease.clock_ok:
+            return Failure.CLOCK
+        return None
+
+    def _sign(self, claim: Claim) -> dict[str, str]:
+        authority, raw_path, query = wire_target(claim.url)
+        outgoing = Outgoing(
+            method="POST",
+            authority=authority,
+            raw_path=raw_path,
+            query=query,
+            body=claim.body,
+            producer_id=claim.producer_id,
+            delivery_id=str(claim.delivery_id),
+            attempt=claim.attempt,
+            expires_at=claim.expires_at,
+            replayed=claim.replays > 0,
+            sequence=None,
+            timestamp=self._lease.wall(),
+        )
+        key_id = f"{claim.endpoint}:{claim.secret_version}"
+        headers = sign(outgoing, keys=[self._key(claim)], key_ids=[key_id])
+        return {"Content-Type": "application/json", **headers}
+
+    def _key(self, claim: Claim) -> bytes:
+        name = (claim.endpoint_id, claim.secret_ciphertext)
+        key = self._keys.get(name)
+        if key is None:
+            secret = self._box.decrypt(claim.secret_ciphertext).decode("utf-8")
+            key = self._keys[name] = secret_bytes(secret)
+        return key
+
+    def judge(self, claim: Claim, answer: Answer) -> Record:
+        """Turn an answer into the record that says what it meant and what follows."""
+        verdict = classify(answer, maybe_received=claim.maybe_received)
+        decision = decide(
+            verdict,
+            policy=policy_of(claim, self._settings),
+            spent=claim.spent,
+            life_seconds=self._lease.life_seconds(claim.expires_at),
+            retry_after_seconds=retry_after_seconds(
+                answer.retry_after, now=self._lease.now(), cap_seconds=RETRY_AFTER_CAP_SECONDS
+            ),
+            chance=self._chance(),
+        )
+        return Record(
+            delivery_id=claim.delivery_id,
+            claim_id=claim.claim_id,
+            attempt=claim.attempt,
+            worker_id=claim.worker_id,
+            started_at=claim.claimed_at,
+            answer=answer,
+            verdict=verdict,
+            decision=decision,
+        )
+
+    def judge_lost(self, claim: Claim) -> Record:
+        """Judge a claim whose worker is gone: nobody knows how far it got."""
+        return self.judge(claim, Answer(Phase.NONE, 0.0, failure=Failure.LOST))
+
+
+def policy_of(claim: Claim, settings: Settings) -> Policy:
+    """Return the endpoint's policy: its own values, else the settings'."""
+    delay = claim.retry_delay_seconds
+    retries = claim.max_retries
+    return Policy(
+        timeout_seconds=claim.timeout_seconds or settings.outbound_timeout_seconds,
+        max_retries=settings.max_retries if retries is None else retries,
+        backoff=Backoff(base_seconds=settings.retry_delay_seconds if delay is None else delay),
+        on_unknown="stop" if claim.on_unknown == "stop" else "retry",
+    )

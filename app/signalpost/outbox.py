@@ -1,0 +1,181 @@
+"""The outbox as an engine sees it: claims and records over async connections, surviving outages."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from signalpost.core.outcomes import Failure
+from signalpost.repository import claims, liveness, notices, records
+from signalpost.repository.claims import Claim, Claimed, Expired
+from signalpost.repository.records import Record, Recorded
+
+logger = logging.getLogger(__name__)
+
+STATEMENT_SECONDS = 30.0
+RENEWAL_SECONDS = 5.0
+TAKE_BACK_AT_ONCE = 500
+
+Result = TypeVar("Result")
+
+DATABASE_TROUBLE = (SQLAlchemyError, OSError, TimeoutError)
+"""What a database that is away, slow or restarting raises."""
+
+_REFUSALS = (DataError, IntegrityError, ProgrammingError)
+
+
+class Outbox:
+    """One worker's access to the outbox; every call is one committed transaction."""
+
+    def __init__(self, database: AsyncEngine, *, worker_id: UUID, worker_name: str) -> None:
+        self._database = database
+        self.worker_id = worker_id
+        self.worker_name = worker_name
+        self._claims_begun = 0
+        self._claims_open: set[int] = set()
+
+    async def _commit(
+        self, work: Callable[[Connection], Result], *, seconds: float = STATEMENT_SECONDS
+    ) -> Result:
+        async with asyncio.timeout(seconds), self._database.begin() as connection:
+            return await connection.run_sync(work)
+
+    async def claim_due(self, *, limit: int, overdue_seconds: float) -> Claimed:
+        """Claim due deliveries; see :func:`signalpost.repository.claims.claim_due`."""
+        return await self._claim(
+            lambda connection: claims.claim_due(
+                connection,
+                worker_id=self.worker_id,
+                limit=limit,
+                overdue_seconds=overdue_seconds,
+            )
+        )
+
+    async def claim_by_id(self, delivery_ids: Sequence[UUID]) -> Claimed:
+        """Claim the named deliveries; see :func:`signalpost.repository.claims.claim_by_id`."""
+        return await self._claim(
+            lambda connection: claims.claim_by_id(
+                connection, delivery_ids, worker_id=self.worker_id
+            )
+        )
+
+    async def _claim(self, work: Callable[[Connection], Claimed]) -> Claimed:
+        number = self._claims_begun
+        self._claims_begun += 1
+        self._claims_open.add(number)
+        try:
+            return await self._commit(work)
+        finally:
+            self._claims_open.discard(number)
+
+    @property
+    def claims_begun(self) -> int:
+        """How many claim statements were begun so far."""
+        return self._claims_begun
+
+    def all_claims_ended_before(self, number: int) -> bool:
+        """Whether every claim statement begun before the ``number``-th has ended."""
+        return min(self._claims_open, default=number) >= number
+
+    async def expire_pending(self, *, limit: int) -> list[Expired]:
+        """End pending deliveries past their expiry."""
+        return await self._commit(lambda c: claims.expire_pending(c, limit=limit))
+
+    async def own_claims(self) -> list[Claim]:
+        """List the claims that the database thinks this worker holds."""
+        return await self._commit(
+            lambda c: claims.claims_of(c, [self.worker_id], limit=TAKE_BACK_AT_ONCE)
+        )
+
+    async def renew(self) -> datetime:
+        """Renew this worker's row; return database time."""
+        return await self._commit(
+            lambda c: liveness.renew(c, worker_id=self.worker_id, name=self.worker_name),
+            seconds=RENEWAL_SECONDS,
+        )
+
+    async def stop(self) -> None:
+        """Mark this worker as ended in good order."""
+        await self._commit(lambda c: liveness.stop(c, self.worker_id), seconds=RENEWAL_SECONDS)
+
+    async def raise_notice(
+        self, kind: str, *, endpoint_id: int | None = None, details: Mapping[str, str]
+    ) -> int | None:
+        """Write a notice for the operator, unless the same one is open or was raised lately."""
+        return await self._commit(
+            lambda c: notices.raise_notice(c, kind=kind, endpoint_id=endpoint_id, details=details)
+        )
+
+    async def take_back(
+        self, judge: Callable[[Claim], Record], *, silence_seconds: float
+    ) -> list[Recorded]:
+        """End the claims of silent workers as lost, in one transaction with the finding."""
+
+        def work(connection: Connection) -> list[Recorded]:
+            silent = liveness.silent_workers(
+                connection, own_id=self.worker_id, silence_seconds=silence_seconds
+            )
+            if not silent:
+                return []
+            lost = claims.claims_of(connection, silent, limit=TAKE_BACK_AT_ONCE)
+            logger.warning("taking back %d claims of %d silent workers", len(lost), len(silent))
+            return list(records.record(connection, [judge(claim) for claim in lost]).values())
+
+        return await self._commit(work)
+
+    async def record(self, group: Sequence[Record]) -> list[Recorded | None]:
+        """Record a group, whatever it takes: outages are waited out, a refused row is isolated.
+
+        A record is safe to repeat, so a connection lost during the commit is simply done again.
+        A result of None: the delivery no longer exists.
+        """
+        try:
+            written = await self._record_through_outages(group)
+        except _REFUSALS as refusal:
+            return await self._record_bisected(group, refusal)
+        return [written.get(item.claim_id) for item in group]
+
+    async def _record_through_outages(self, group: Sequence[Record]) -> dict[UUID, Recorded]:
+        wait = 0.1
+        while True:
+            try:
+                return await self._commit(lambda c: records.record(c, group))
+            except _REFUSALS:
+                raise
+            except DATABASE_TROUBLE as trouble:
+                logger.warning(
+                    "database away, %d attempts wait to be recorded: %s",
+                    len(group),
+                    type(trouble).__name__,
+                )
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 2.0)
+
+    async def _record_bisected(
+        self, group: Sequence[Record], refusal: SQLAlchemyError
+    ) -> list[Recorded | None]:
+        if len(group) > 1:
+            middle = len(group) // 2
+            return [*await self.record(group[:middle]), *await self.record(group[middle:])]
+        item = group[0]
+        if item.answer.failure is Failure.INTERNAL and not item.answer.excerpt:
+            raise refusal
+        logger.error(
+            "the database refused the record of attempt=%d delivery=%s (%s); recording it bare",
+            item.attempt,
+            item.delivery_id,
+            type(refusal).__name__,
+        )
+        bare = replace(
+            item.answer, failure=Failure.INTERNAL, detail="the record was refused", excerpt=b""
+        )
+        return await self.record([replace(item, answer=bare)])

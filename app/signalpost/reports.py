@@ -1,0 +1,101 @@
+"""How an attempt ended, in ids and labels only: fit for logs, Flower and task results."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from uuid import UUID
+
+from signalpost.core.outcomes import Outcome
+from signalpost.repository.claims import Claim, Unclaimed
+from signalpost.repository.records import Record, Recorded
+
+logger = logging.getLogger("signalpost.deliveries")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a delivery when a worker took it, or wanted to.
+
+    ``outcome`` is an attempt's outcome, ``expired``, or ``not_claimed``; ``detail`` says why in a
+    word; ``retry_in_seconds`` is set where it will be tried again.
+    """
+
+    delivery_id: UUID
+    outcome: str
+    detail: str = ""
+    signal_id: UUID | None = None
+    instrument: str = ""
+    endpoint: str = ""
+    endpoint_id: int | None = None
+    attempt: int | None = None
+    status: str = ""
+    retry_in_seconds: float | None = None
+    alert_id: int | None = None
+
+    def line(self) -> str:
+        """One line of key=value pairs, the same words as everywhere else."""
+        pairs = [
+            ("delivery", self.delivery_id),
+            ("signal", self.signal_id),
+            ("instrument", self.instrument),
+            ("endpoint", self.endpoint),
+            ("attempt", self.attempt),
+            ("outcome", self.outcome),
+            ("detail", self.detail),
+            ("status", self.status),
+            (
+                "retry_in",
+                None if self.retry_in_seconds is None else f"{self.retry_in_seconds:.1f}s",
+            ),
+        ]
+        return " ".join(f"{name}={value}" for name, value in pairs if value not in (None, ""))
+
+
+def attempt_report(claim: Claim, item: Record, recorded: Recorded | None) -> Report:
+    """Report an attempt that was recorded."""
+    applied = recorded is not None and recorded.applied
+    return Report(
+        delivery_id=claim.delivery_id,
+        outcome=item.verdict.outcome.value,
+        detail=item.verdict.reason,
+        signal_id=claim.signal_id,
+        instrument=claim.instrument,
+        endpoint=claim.endpoint,
+        endpoint_id=claim.endpoint_id,
+        attempt=claim.attempt,
+        status="deleted" if recorded is None else recorded.status.value,
+        retry_in_seconds=item.decision.delay_seconds if applied else None,
+        alert_id=None if recorded is None else recorded.alert_id,
+    )
+
+
+def unclaimed_report(unclaimed: Unclaimed) -> Report:
+    """Report a delivery that was asked for and could not be claimed, and why."""
+    status = unclaimed.status
+    retry_in = None
+    if status is None:
+        detail = "no such delivery"
+    elif status == "sending":
+        detail = "another claim is under way"
+    elif status == "pending":
+        due = unclaimed.due_in_seconds
+        if due is not None and due > 0:
+            detail, retry_in = "not due yet", due
+        else:
+            detail = "another worker is at it"
+    else:
+        detail = "finished already"
+    return Report(
+        unclaimed.delivery_id,
+        "not_claimed",
+        detail,
+        status=status or "",
+        retry_in_seconds=retry_in,
+    )
+
+
+def log(report: Report) -> None:
+    """Write the line of an attempt; loud where a person should look."""
+    quiet = report.outcome in (Outcome.DELIVERED, Outcome.RELEASED, "not_claimed")
+    logger.log(logging.INFO if quiet else logging.WARNING, "%s", report.line())

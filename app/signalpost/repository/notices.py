@@ -1,0 +1,53 @@
+"""Notices: alerts about the system itself rather than about one delivery."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, text
+
+_RAISE = text("""
+INSERT INTO signalpost.alerts (kind, endpoint_id, details)
+SELECT :kind, CAST(:endpoint_id AS bigint), CAST(:details AS jsonb)
+WHERE NOT EXISTS (
+    SELECT FROM signalpost.alerts a
+    WHERE a.kind = :kind AND a.delivery_id IS NULL
+      AND a.endpoint_id IS NOT DISTINCT FROM CAST(:endpoint_id AS bigint)
+      AND (a.sent_at IS NULL
+           OR a.created_at > statement_timestamp() - make_interval(secs => :quiet_seconds)))
+ON CONFLICT DO NOTHING
+RETURNING id
+""")
+
+
+def raise_notice(
+    connection: Connection,
+    *,
+    kind: str,
+    endpoint_id: int | None = None,
+    details: Mapping[str, str] | None = None,
+    quiet_seconds: float = 3600.0,
+) -> int | None:
+    """Write a notice for the operator, unless the same one is open or was raised lately.
+
+    Args:
+        connection: in a transaction that the caller commits.
+        kind: such as ``secret_unreadable`` or ``clock_off``.
+        endpoint_id: whom it is about, if about one endpoint.
+        details: labels only, nothing private.
+        quiet_seconds: for how long the same notice is not raised again.
+
+    Returns:
+        The alert's id, or None where it was not raised.
+    """
+    found: int | None = connection.execute(
+        _RAISE,
+        {
+            "kind": kind,
+            "endpoint_id": endpoint_id,
+            "details": json.dumps(dict(details or {})),
+            "quiet_seconds": quiet_seconds,
+        },
+    ).scalar_one_or_none()
+    return found

@@ -1,0 +1,187 @@
+"""Records: what attempts brought back, many in one statement, each moved by its own claim id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from signalpost.core.lifecycle import Decision, Standing, Status, settle
+from signalpost.core.outcomes import Answer, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One attempt, judged and decided, ready to be written."""
+
+    delivery_id: UUID
+    claim_id: UUID
+    attempt: int
+    worker_id: UUID
+    started_at: datetime
+    answer: Answer
+    verdict: Verdict
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of a record.
+
+    ``applied``: it moved the delivery. ``late``: its claim was no longer the one in flight.
+    ``status``: of the delivery, afterwards. ``alert_id``: the alert written with it.
+    """
+
+    applied: bool
+    late: bool
+    status: Status
+    alert_id: int | None
+
+
+_NOW = "COALESCE(CAST(:now AS timestamptz), statement_timestamp())"
+
+_LOCK = text("""
+SELECT id, status, claim_id FROM signalpost.deliveries
+WHERE id = ANY(CAST(:ids AS uuid[]))
+ORDER BY id
+FOR UPDATE
+""")
+
+_WRITE_ATTEMPTS = text(f"""
+INSERT INTO signalpost.attempts AS known (
+    delivery_id, number, claim_id, worker_id, started_at, duration_seconds, phase, outcome,
+    status_code, failure, detail, counted, late, excerpt, recorded_at)
+SELECT news.*, {_NOW}
+FROM unnest(
+    CAST(:delivery_ids AS uuid[]), CAST(:numbers AS int[]), CAST(:claim_ids AS uuid[]),
+    CAST(:worker_ids AS uuid[]), CAST(:started_ats AS timestamptz[]),
+    CAST(:durations AS float8[]), CAST(:phases AS text[]), CAST(:outcomes AS text[]),
+    CAST(:status_codes AS int[]), CAST(:failures AS text[]), CAST(:details AS text[]),
+    CAST(:counted AS bool[]), CAST(:late AS bool[]), CAST(:excerpts AS bytea[])) AS news
+ON CONFLICT (claim_id) DO UPDATE SET
+    duration_seconds = excluded.duration_seconds, phase = excluded.phase,
+    outcome = excluded.outcome, status_code = excluded.status_code, failure = excluded.failure,
+    detail = excluded.detail, excerpt = excluded.excerpt, late = true,
+    recorded_at = excluded.recorded_at
+WHERE known.failure = 'claim_lost' AND excluded.failure IS DISTINCT FROM 'claim_lost'
+""")
+
+_MOVE = text(f"""
+WITH news AS (
+    SELECT * FROM unnest(
+        CAST(:delivery_ids AS uuid[]), CAST(:statuses AS text[]), CAST(:reasons AS text[]),
+        CAST(:delays AS float8[]), CAST(:spent AS int[]), CAST(:maybe AS bool[]),
+        CAST(:alerts AS text[])
+    ) AS news (id, status, reason, delay, spent, maybe, alert)
+), moved AS (
+    UPDATE signalpost.deliveries d
+    SET status = news.status, reason = news.reason,
+        next_attempt_at = {_NOW} + make_interval(secs => news.delay),
+        finished_at = CASE WHEN news.status <> 'pending' THEN {_NOW} END,
+        spent = d.spent + news.spent, maybe_received = d.maybe_received OR news.maybe,
+        claim_id = NULL, worker_id = NULL, claimed_at = NULL
+    FROM news WHERE d.id = news.id
+    RETURNING d.id, d.endpoint_id
+)
+INSERT INTO signalpost.alerts (kind, delivery_id, endpoint_id)
+SELECT news.alert, moved.id, moved.endpoint_id
+FROM moved JOIN news USING (id) WHERE news.alert IS NOT NULL
+RETURNING delivery_id, id AS alert_id
+""")
+
+_ALERTS = {Status.DEAD: "dead", Status.EXPIRED: "expired"}
+
+
+def record(
+    connection: Connection, records: Sequence[Record], *, now: datetime | None = None
+) -> dict[UUID, Recorded]:
+    """Write attempts, move their deliveries and raise the alerts, in the caller's transaction.
+
+    Args:
+        connection: in a transaction that the caller commits.
+        records: at most one for each delivery (two of one delivery go in two calls).
+        now: database time instead of the statement's own.
+
+    Returns:
+        What became of each, by claim id; a delivery that no longer exists is left out.
+    """
+    standings = _lock(connection, [item.delivery_id for item in records])
+    known = [item for item in records if item.delivery_id in standings]
+    changes = {
+        item.claim_id: settle(standings[item.delivery_id], item.claim_id, item.decision)
+        for item in known
+    }
+    late = {item.claim_id: standings[item.delivery_id].claim_id != item.claim_id for item in known}
+    if not known:
+        return {}
+    connection.execute(_WRITE_ATTEMPTS, {**_attempt_columns(known, late), "now": now})
+    moves = [(item, change) for item in known if (change := changes[item.claim_id]) is not None]
+    alerts: Mapping[UUID, int] = {}
+    if moves:
+        columns = _move_columns(moves, standings)
+        alerts = {
+            row.delivery_id: row.alert_id
+            for row in connection.execute(_MOVE, {**columns, "now": now})
+        }
+    return {
+        item.claim_id: Recorded(
+            applied=change is not None,
+            late=late[item.claim_id],
+            status=change.status if change else standings[item.delivery_id].status,
+            alert_id=alerts.get(item.delivery_id),
+        )
+        for item in known
+        for change in (changes[item.claim_id],)
+    }
+
+
+def _lock(connection: Connection, delivery_ids: Sequence[UUID]) -> dict[UUID, Standing]:
+    # A statement of its own, before anything is decided: the rows' newest versions, in one order,
+    # so that two workers with news of the same deliveries wait for each other and never deadlock.
+    rows = connection.execute(_LOCK, {"ids": list(delivery_ids)})
+    return {row.id: Standing(Status(row.status), row.claim_id) for row in rows}
+
+
+def _attempt_columns(items: Sequence[Record], late: Mapping[UUID, bool]) -> dict[str, list[Any]]:
+    return {
+        "delivery_ids": [item.delivery_id for item in items],
+        "numbers": [item.attempt for item in items],
+        "claim_ids": [item.claim_id for item in items],
+        "worker_ids": [item.worker_id for item in items],
+        "started_ats": [item.started_at for item in items],
+        "durations": [item.answer.duration_seconds for item in items],
+        "phases": [item.answer.phase.value for item in items],
+        "outcomes": [item.verdict.outcome.value for item in items],
+        "status_codes": [item.answer.status_code for item in items],
+        "failures": [item.answer.failure and item.answer.failure.value for item in items],
+        "details": [item.answer.detail for item in items],
+        "counted": [item.verdict.counted for item in items],
+        "late": [late[item.claim_id] for item in items],
+        "excerpts": [item.answer.excerpt for item in items],
+    }
+
+
+def _move_columns(
+    moves: Sequence[tuple[Record, Decision]], standings: Mapping[UUID, Standing]
+) -> dict[str, list[Any]]:
+    return {
+        "delivery_ids": [item.delivery_id for item, _ in moves],
+        "statuses": [change.status.value for _, change in moves],
+        "reasons": [change.reason for _, change in moves],
+        "delays": [change.delay_seconds for _, change in moves],
+        "spent": [int(item.verdict.counted) for item, _ in moves],
+        "maybe": [item.verdict.maybe_received for item, _ in moves],
+        "alerts": [
+            _alert(standings[item.delivery_id].status, change.status) for item, change in moves
+        ],
+    }
+
+
+def _alert(before: Status, after: Status) -> str | None:
+    if after is Status.DELIVERED and before in _ALERTS:
+        return "corrected"
+    return _ALERTS.get(after)

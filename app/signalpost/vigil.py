@@ -1,0 +1,105 @@
+"""Liveness: renew one's own row, stop sending when that fails, end what others lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from uuid import UUID
+
+from signalpost.clock import RENEW_EVERY_SECONDS, SILENCE_SECONDS, Lease
+from signalpost.core.outcomes import Failure
+from signalpost.dispatch import Dispatcher
+from signalpost.outbox import DATABASE_TROUBLE, Outbox
+
+logger = logging.getLogger(__name__)
+
+RENEW_AGAIN_SECONDS = 0.5
+LAPSE_LOOK_SECONDS = 0.25
+
+
+class Vigil:
+    """Keeps one worker's lease, and its eye on the claims of the silent."""
+
+    def __init__(self, *, outbox: Outbox, lease: Lease, dispatcher: Dispatcher) -> None:
+        self._outbox = outbox
+        self._lease = lease
+        self._dispatcher = dispatcher
+        self._suspects: dict[UUID, int] = {}
+        self._away = False
+
+    async def keep_renewing(self) -> None:
+        """Renew every 2 s, for ever."""
+        while True:
+            renewed = await self.renew()
+            await asyncio.sleep(RENEW_EVERY_SECONDS if renewed else RENEW_AGAIN_SECONDS)
+
+    async def renew(self) -> bool:
+        """Renew once; say whether it worked."""
+        sent_at = self._lease.steady
+        try:
+            database_now = await self._outbox.renew()
+        except DATABASE_TROUBLE as trouble:
+            if not self._away:
+                logger.warning("cannot renew, the database is away: %s", type(trouble).__name__)
+            self._away = True
+            return False
+        if self._away:
+            logger.warning("the database is back")
+        self._away = False
+        self._lease.renewed(sent_at=sent_at, database_now=database_now)
+        return True
+
+    async def watch_lease(self) -> None:
+        """Cut what is not completely written once the lease has lapsed, for ever.
+
+        A request that is completely written is let finish; its answer is late news at worst.
+        """
+        while True:
+            await asyncio.sleep(LAPSE_LOOK_SECONDS)
+            if self._dispatcher.flights and not self._lease.fresh:
+                for flight in list(self._dispatcher.flights.values()):
+                    if not flight.progress.written:
+                        flight.abort(Failure.LEASE)
+
+    async def tend(self) -> None:
+        """Look once for lost claims, one's own and those of the silent."""
+        if not self._lease.fresh:
+            return
+        await self._warn_of_clock()
+        await self.end_unheld_claims()
+        if self._lease.may_take_back:
+            await self._outbox.take_back(
+                self._dispatcher.judge_lost, silence_seconds=SILENCE_SECONDS
+            )
+
+    async def _warn_of_clock(self) -> None:
+        if self._lease.clock_ok:
+            return
+        off = f"{self._lease.clock_off_seconds:.1f}"
+        logger.error("this machine's clock is %s s off the database's: nothing is sent", off)
+        await self._outbox.raise_notice(
+            "clock_off", details={"worker": self._outbox.worker_name, "seconds": off}
+        )
+
+    async def end_unheld_claims(self) -> None:
+        """End claims under this worker's id that it does not hold: their answer was lost.
+
+        A claim whose statement is still under way is not held yet either. So a claim is only a
+        suspect at first; it is lost if a later look, with every statement ended that was open or
+        begun at the first, still finds it unheld.
+        """
+        own = await self._outbox.own_claims()
+        unheld = [claim for claim in own if claim.claim_id not in self._dispatcher.flights]
+        lost = [
+            claim
+            for claim in unheld
+            if claim.claim_id in self._suspects
+            and self._outbox.all_claims_ended_before(self._suspects[claim.claim_id])
+        ]
+        begun = self._outbox.claims_begun
+        self._suspects = {
+            claim.claim_id: self._suspects.get(claim.claim_id, begun) for claim in unheld
+        }
+        if lost:
+            logger.warning("%d claims of this worker were never answered: ended as lost", len(lost))
+            await self._outbox.record([self._dispatcher.judge_lost(claim) for claim in lost])
