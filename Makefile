@@ -37,9 +37,11 @@ test: check ## run every check and every test, with coverage
 		--cov-fail-under=$(COVERAGE_MIN) $(ARGS)
 
 check: $(STAMP) ## lint, format and types, without changing a file
-	@$(BIN)/ruff check -q .
-	@$(BIN)/ruff format -q --check .
-	@$(CLEAN) $(BIN)/mypy --no-error-summary
+	@failed=; \
+		$(BIN)/ruff check -q . || failed=1; \
+		$(BIN)/ruff format -q --check . || failed=1; \
+		$(CLEAN) $(BIN)/mypy --no-error-summary || failed=1; \
+		test -z "$$failed" || { echo "make fmt mends what can be mended by itself" >&2; exit 1; }
 
 fmt: $(STAMP) ## format the code and mend what ruff can mend
 	@$(BIN)/ruff check -q --fix-only .
