@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import signalpost
+from signalpost import errors
+
+API_PAGE = Path(__file__).parents[2] / "docs" / "api.md"
+
+
+def documented_names() -> list[str]:
+    return re.findall(r"^\| `(\w+)` \|", API_PAGE.read_text(), flags=re.MULTILINE)
+
+
+def test_the_public_names_are_the_documented_ones() -> None:
+    """What `signalpost.__all__` holds and what docs/api.md lists are the same names, each once."""
+    assert signalpost.__all__ == sorted(documented_names())
+
+
+@pytest.mark.parametrize("name", signalpost.__all__)
+def test_each_public_name_resolves(name: str) -> None:
+    """A public name leads to a class or a function of that very name, made by this package."""
+    found = getattr(signalpost, name)
+    assert callable(found)
+    assert found.__name__ == name
+    assert found.__module__.startswith("signalpost.")
+
+
+def test_a_name_that_is_not_public_is_refused() -> None:
+    """The door hands out nothing but its names, and says so as any module would."""
+    with pytest.raises(AttributeError, match="has no attribute 'secretbox_of_nobody'"):
+        signalpost.secretbox_of_nobody  # noqa: B018 - asking is the test
+
+
+def test_completion_shows_the_public_names() -> None:
+    """An interactive user sees the public names before they are loaded."""
+    assert set(signalpost.__all__) <= set(dir(signalpost))
+
+
+def test_every_error_to_catch_is_public_or_below_one_that_is() -> None:
+    """Whatever is raised on purpose can be caught by a public name."""
+    for name in errors.__all__:
+        assert issubclass(getattr(errors, name), signalpost.SignalpostError)
