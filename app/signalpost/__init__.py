@@ -49,14 +49,16 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """Load a public name from its home; Python asks here for what it does not find (PEP 562)."""
-    if name not in __all__:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    found: object = getattr(import_module(_HOMES.get(name, "signalpost.errors")), name)
-    globals()[name] = found
-    return found
+if not TYPE_CHECKING:  # so that a type checker reports a name that is not there
+
+    def __getattr__(name: str) -> object:
+        """Load a public name from its home; Python asks here for what it lacks (PEP 562)."""
+        if name not in __all__:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message)
+        found: object = getattr(import_module(_HOMES.get(name, "signalpost.errors")), name)
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:
