@@ -37,23 +37,28 @@ def sync_engine(url: str, *, connect_timeout: float = 5, **limits: Any) -> Engin
     `connect_timeout` is in seconds. What the URL's query says about the connection wins.
     """
     parsed = make_url(driver_url(url))
-    return create_engine(
-        parsed, connect_args=_connect_args(parsed, connect_timeout), **_pool(limits)
-    )
+    return create_engine(parsed, **_engine_args(parsed, connect_timeout, limits))
 
 
 def async_engine(url: str, *, connect_timeout: float = 5, **limits: Any) -> AsyncEngine:
     """The same as `sync_engine` for asyncio; make it in the process and loop that use it."""
     parsed = make_url(driver_url(url))
-    return create_async_engine(
-        parsed, connect_args=_connect_args(parsed, connect_timeout), **_pool(limits)
-    )
+    return create_async_engine(parsed, **_engine_args(parsed, connect_timeout, limits))
 
 
-def _pool(limits: dict[str, Any]) -> dict[str, Any]:
-    if "poolclass" in limits:
-        return limits
-    return {"pool_size": 5, "max_overflow": 5, "pool_timeout": 5, **limits}
+def _engine_args(url: URL, connect_timeout: float, limits: dict[str, Any]) -> dict[str, Any]:
+    pool = {} if "poolclass" in limits else {"pool_size": 5, "max_overflow": 5, "pool_timeout": 5}
+    return {
+        "connect_args": _connect_args(url, connect_timeout),
+        # An error's text must not quote a signal's body.
+        "hide_parameters": True,
+        # Whatever the server's default: the statements are written for this one.
+        "isolation_level": "READ COMMITTED",
+        # Saves looking for a type that is not used, on every first connection.
+        "use_native_hstore": False,
+        **pool,
+        **limits,
+    }
 
 
 def _connect_args(url: URL, connect_timeout: float) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from urllib.parse import SplitResult, urlsplit
 
-from signalpost.errors import SecretError
+from signalpost.core.signing import secret_bytes
+from signalpost.core.targets import read_target
+from signalpost.errors import EndpointError, SecretError
 
 __all__ = [
     "database_url",
@@ -48,11 +50,15 @@ def redis_url(text: str) -> str:
 
 def http_url(text: str) -> str:
     """An http or https URL with a host, without user, password or fragment."""
-    parts = _split(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be a URL such as https://receiver.example/signals")
-    if "@" in parts.netloc or "#" in text:
-        raise ValueError("must hold no user, password or fragment")
+    _split(text)
+    try:
+        target = read_target(text)
+    except EndpointError as error:
+        raise ValueError(f"cannot be used: {error}") from None
+    if target.authorization is not None or "@" in text.partition("://")[2].partition("/")[0]:
+        raise ValueError("must hold no user and password")
+    if "#" in text:
+        raise ValueError("must hold no fragment (#...), which is never sent")
     return text
 
 
@@ -84,8 +90,6 @@ def secret_keys(value: str | Iterable[object]) -> tuple[str, ...]:
 
 def secret(text: str) -> str:
     """A shared secret of at least 16 bytes."""
-    from signalpost.core.signing import secret_bytes
-
     try:
         secret_bytes(text)
     except SecretError as error:

@@ -1,0 +1,99 @@
+"""What an endpoint may look like: its name, its URL, its policy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from signalpost.core import addresses
+from signalpost.core.addresses import Network
+from signalpost.core.backoff import Backoff
+from signalpost.core.targets import read_target
+from signalpost.errors import EndpointError
+from signalpost.settings import Settings
+from signalpost.settings.rules import http_url
+
+__all__ = ["NewEndpoint", "check_endpoint", "check_policy", "check_url"]
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class NewEndpoint:
+    """A receiver as a person describes it; None: the setting's value. Times are in seconds."""
+
+    name: str
+    url: str
+    secret: str = field(repr=False)
+    timeout_seconds: float | None = None
+    max_retries: int | None = None
+    retry_delay_seconds: float | None = None
+    ttl_seconds: float | None = None
+    on_unknown: Literal["retry", "stop"] = "retry"
+
+
+def check_endpoint(new: NewEndpoint, settings: Settings) -> None:
+    """Raise EndpointError for a name, URL or policy that cannot be used with these settings."""
+    if not _NAME.fullmatch(new.name):
+        raise EndpointError(
+            "an endpoint's name must be 1 to 64 letters, digits, dots, underscores and hyphens"
+        )
+    check_url(new.url, settings.outbound_allow_networks)
+    check_policy(new, settings)
+
+
+def check_url(url: str, allow_networks: Sequence[Network]) -> None:
+    """Raise EndpointError for a URL that no delivery may go to.
+
+    What a name resolves to is judged again at every connection; this tells a person early.
+    """
+    try:
+        http_url(url)
+    except ValueError as error:
+        raise EndpointError(f"the URL {error}") from None
+    target = read_target(url)
+    if addresses.odd_literal(target.host):
+        raise EndpointError(f"the URL's host {target.host} is no name and no complete address")
+    address = addresses.read_address(target.host)
+    if address is None and target.host in ("localhost", "localhost."):
+        address = addresses.read_address("127.0.0.1")
+    permitted = (
+        bool(allow_networks) if address is None else addresses.allowed(address, allow_networks)
+    )
+    if permitted:
+        return
+    if reason := None if address is None else addresses.refused(address):
+        raise EndpointError(
+            f"the URL's host {target.host} is {reason}; OUTBOUND_ALLOW_NETWORKS must hold it"
+        )
+    if target.scheme == "http":
+        raise EndpointError(
+            "the URL must be https://; http:// is for addresses in OUTBOUND_ALLOW_NETWORKS"
+        )
+
+
+def check_policy(new: NewEndpoint, settings: Settings) -> None:
+    """Raise EndpointError for numbers out of range and for retries that outlive the signal."""
+    limits: tuple[tuple[str, float | None, float, float], ...] = (
+        ("timeout", new.timeout_seconds, 5, 300),
+        ("max retries", new.max_retries, 0, 1000),
+        ("retry delay", new.retry_delay_seconds, 0.001, 3600),
+        ("ttl", new.ttl_seconds, 0.001, 366 * 86400),
+    )
+    for name, value, least, most in limits:
+        if value is not None and not least <= value <= most:
+            raise EndpointError(f"the {name} must be from {least:g} to {most:g}")
+    if new.on_unknown not in ("retry", "stop"):
+        raise EndpointError("on_unknown must be retry or stop")
+    retries = settings.max_retries if new.max_retries is None else new.max_retries
+    delay = new.retry_delay_seconds
+    schedule = Backoff(settings.retry_delay_seconds if delay is None else delay)
+    longest = schedule.total_seconds(retries)
+    life = settings.signal_ttl_seconds if new.ttl_seconds is None else new.ttl_seconds
+    if longest > life:
+        raise EndpointError(
+            f"{retries} retries can take {longest:.0f} s, longer than a signal's life of "
+            f"{life:g} s here; lower the retries or their delay, or raise the ttl"
+        )
