@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from json.encoder import encode_basestring
 from numbers import Integral
 from typing import Any, NoReturn
@@ -53,7 +53,10 @@ def exact_number(value: object) -> Decimal:
     elif isinstance(value, str) and len(value) <= MAX_NUMBER_LENGTH:
         if not _JSON_NUMBER.fullmatch(value):
             raise ValueError("must be a number such as 1.0850")
-        number = Decimal(value)
+        try:
+            number = Decimal(value)
+        except InvalidOperation:
+            raise ValueError(_TOO_LONG) from None
     else:
         raise ValueError(_NOT_A_NUMBER)
     plain_notation(number)
@@ -131,6 +134,9 @@ def decode(text: bytes | str) -> Any:
         problem = "not UTF-8"
     except RecursionError:
         problem = _TOO_DEEP
+    except InvalidOperation:
+        # An exponent beyond Decimal's own range.
+        problem = _TOO_LONG
     except ValueError as error:
         # Python's own limit on the digits of an int speaks for itself; our rules come through.
         problem = _TOO_LONG if "integer string" in str(error) else str(error)
