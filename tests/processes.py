@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from signalpost.embedded.marks import Ending
+
 from tests import stack
 
 __all__ = ["Program", "clean_environment", "signalpost", "wait_for"]
@@ -111,7 +112,7 @@ class Program:
         self.process.send_signal(number)
 
     def kill(self) -> None:
-        """kill -9 of this one process, as a crash would be; returns when it is gone."""
+        """Kill -9 of this one process, as a crash would be; returns when it is gone."""
         self.process.kill()
         self.process.wait()
 

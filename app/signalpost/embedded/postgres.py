@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -31,6 +32,7 @@ __all__ = ["PostgresServer"]
 USER = DATABASE = "signalpost"
 # Recovery after a crash replays the log first; a server that is still at it is not given up.
 START_SECONDS = 120.0
+LEFTOVER_SECONDS = 10.0
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -84,7 +86,7 @@ class PostgresServer:
         programs = postgres_programs(account)
         if (self.folder / "PG_VERSION").exists():
             self._refuse_other_version(programs)
-            (self.folder / "postmaster.pid").unlink(missing_ok=True)
+            self._end_leftovers()
         else:
             self._prepare(programs, account)
         for _ in range(3):
@@ -110,6 +112,27 @@ class PostgresServer:
                 f"{self.folder} was made by PostgreSQL {found} and this is PostgreSQL {ours}: dump "
                 "it with the old version and restore it here, or choose another folder with --data"
             )
+
+    def _end_leftovers(self) -> None:
+        """End what a crash left on this data, so that the server's own interlock lets us in.
+
+        The children of a killed server stay until they next look up; and after a reboot another
+        program may have the process id that postmaster.pid names, which PostgreSQL would respect.
+        """
+        pid_file = self.folder / "postmaster.pid"
+        if not pid_file.exists():
+            return
+        left = [process for process in psutil.process_iter() if self._works_here(process)]
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
+        if wait_until(lambda: not any(map(self._works_here, left)), LEFTOVER_SECONDS):
+            pid_file.unlink(missing_ok=True)
+
+    def _works_here(self, process: psutil.Process) -> bool:
+        with suppress(psutil.Error, OSError):
+            return process.cwd() == str(self.folder) and process.name().startswith("postgres")
+        return False
 
     def _prepare(self, programs: Path, account: Account | None) -> None:
         # In a folder beside it, renamed when complete: a crash here leaves no half-made database.
