@@ -123,8 +123,8 @@ def ensure_default_endpoint(
     Without OUTBOUND_SERVER_URL nothing is touched and None returned. Any number of processes may
     call this at once. A change is audited; the secret shows there as a version only.
 
-    Raises SettingError for a URL that cannot be used and a secret that is not set, EndpointError for
-    a retry schedule longer than a signal's life.
+    Raises SettingError for a URL that cannot be used and a secret that is not set, EndpointError
+    for a retry schedule longer than a signal's life.
     """
     url, secret = settings.outbound_server_url, settings.hmac_producer_secret
     if url is None:
