@@ -1,0 +1,181 @@
+"""Connections to receivers, checked once more as they are handed out.
+
+aiohttp opens, verifies and pools them (docs/adr/0003-http-client.md lists what is used of it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import ssl
+from collections.abc import Sequence
+from errno import ECONNRESET
+from functools import lru_cache
+from os import strerror
+from typing import NamedTuple
+
+import aiohttp
+import yarl
+from aiohttp.abc import AbstractResolver
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+
+from signalpost.core.addresses import Network, odd_literal
+from signalpost.core.outcomes import Failure, Phase
+from signalpost.transport.opening import Gate, MarkedHandshake, Opening, WireSocket
+from signalpost.transport.progress import AttemptFailed, Progress
+from signalpost.transport.resolver import ThreadResolver
+
+# The attempt's own deadline, around everything, is the only one: aiohttp's round up.
+_NO_TIMEOUTS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+_CLOSED = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)  # macOS has no RDHUP
+
+
+class Origin(NamedTuple):
+    """Whom a connection is to."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+class Lane:
+    """One connection, lent to one attempt."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        protocol: ResponseHandler,
+        transport: asyncio.Transport,
+        sock: WireSocket,
+    ) -> None:
+        self.protocol = protocol
+        self._connection = connection
+        self._transport = transport
+        self._socket = sock
+
+    def quiet(self, *, tickets: bool) -> bool:
+        """Whether the receiver has neither spoken nor hung up, as the kernel knows it now.
+
+        Args:
+            tickets: it may have sent TLS session tickets, which look like speech from outside.
+        """
+        if self.protocol.should_close or self._transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self._socket, _CLOSED if tickets else _CLOSED | select.POLLIN)
+        return not poll.poll(0)
+
+    def write(self, data: bytes) -> None:
+        """Hand over bytes of the request; never waits."""
+        self._transport.write(data)
+
+    def flushed(self) -> bool:
+        """Whether all that was written has left for the kernel."""
+        return self._socket.flushed and self._transport.get_write_buffer_size() == 0
+
+    def give_back(self) -> None:
+        """Keep the connection for the next attempt if it is fit for one, else drop it."""
+        if self.protocol.should_close:
+            self.abort()
+        else:
+            self._connection.release()
+
+    def abort(self) -> None:
+        """Drop the connection and every byte not yet sent.
+
+        Closing it instead would still send them, and over TLS wait for a farewell that a hostile
+        receiver never says.
+        """
+        self._transport.abort()
+        self._connection.close()
+
+
+class Connector:
+    """Opens connections to permitted addresses only, and keeps them for reuse.
+
+    To be made inside the event loop that uses it.
+
+    Args:
+        allow_networks: OUTBOUND_ALLOW_NETWORKS.
+        ssl_context: verifies receivers; from now on it belongs to this connector.
+        keepalive_seconds: how long an idle connection is kept.
+        dns_cache_seconds: how long an answer of the resolver is believed.
+        resolver: asks for addresses; None asks the system.
+    """
+
+    def __init__(
+        self,
+        allow_networks: Sequence[Network],
+        ssl_context: ssl.SSLContext,
+        *,
+        keepalive_seconds: float,
+        dns_cache_seconds: int,
+        resolver: AbstractResolver | None,
+    ) -> None:
+        self._gate = Gate(allow_networks)
+        self._resolver = resolver or ThreadResolver()
+        ssl_context.sslobject_class = MarkedHandshake
+        # No limits: how many attempts run at once is the engine's decision.
+        self._pool = aiohttp.TCPConnector(
+            ssl=ssl_context,
+            limit=0,
+            keepalive_timeout=keepalive_seconds,
+            ttl_dns_cache=dns_cache_seconds,
+            resolver=self._resolver,
+            socket_factory=self._gate.open_socket,
+        )
+        self._asked = lru_cache(maxsize=4096)(_connection_request)
+
+    async def connect(self, origin: Origin, progress: Progress) -> Lane:
+        """A connection to `origin` that is fit for a first byte in this very event-loop step.
+
+        A kept connection that the receiver has closed or spoken on is replaced: nothing was written
+        to it, so that costs no attempt, and what it pushed is never taken for an answer.
+
+        Raises:
+            AttemptFailed: the address is refused, or a new connection was closed or spoken on.
+            Exception: of aiohttp, of the resolver, or OSError.
+        """
+        encrypted = origin.scheme == "https"
+        if odd_literal(origin.host):
+            progress.advance(Phase.CONNECT)
+            raise AttemptFailed(Failure.ADDRESS, "the host is a number but no dotted IPv4 address")
+        while True:
+            opening = Opening(progress, encrypted=encrypted)
+            lane = await self._lend(origin, opening)
+            if lane.quiet(tickets=encrypted and not opening.reused):
+                return lane
+            lane.abort()
+            if not opening.reused:
+                raise AttemptFailed(Failure.RESET, "closed or spoken on before the request")
+
+    async def close(self) -> None:
+        """Drop every connection, lent ones too."""
+        await self._pool.close()
+        await self._resolver.close()
+
+    async def _lend(self, origin: Origin, opening: Opening) -> Lane:
+        token = Opening.current.set(opening)
+        try:
+            connection = await self._pool.connect(self._asked(origin), [opening], _NO_TIMEOUTS)
+        except aiohttp.ClientConnectorError:
+            if opening.refusal and not opening.sockets:
+                raise AttemptFailed(Failure.ADDRESS, opening.refusal) from None
+            raise
+        finally:
+            Opening.current.reset(token)
+        protocol, transport = connection.protocol, connection.transport
+        if protocol is not None and transport is not None:
+            sock = self._gate.socket_of(transport)
+            if sock is not None:
+                return Lane(connection, protocol, transport, sock)
+        connection.close()
+        raise ConnectionResetError(ECONNRESET, strerror(ECONNRESET))
+
+
+def _connection_request(origin: Origin) -> ClientRequest:
+    """What aiohttp's pool wants to know of a receiver; it is never sent."""
+    url = yarl.URL.build(scheme=origin.scheme, host=origin.host, port=origin.port, path="/")
+    return ClientRequest("POST", url, loop=asyncio.get_running_loop())
