@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -40,7 +40,7 @@ DEFAULT_NAME = "default"
 
 @dataclass(frozen=True, slots=True)
 class EndpointView:
-    """A stored endpoint without its secret; None: the setting's value. Times are in seconds."""
+    """A stored endpoint; None: the setting's value. Times are in seconds, the secret encrypted."""
 
     id: int
     name: str
@@ -53,9 +53,10 @@ class EndpointView:
     on_unknown: str
     created_at: datetime
     removed_at: datetime | None
+    secret_ciphertext: bytes = field(repr=False)
 
 
-_COLUMNS = [getattr(EndpointRow, field.name) for field in fields(EndpointView)]
+_COLUMNS = [getattr(EndpointRow, column.name) for column in fields(EndpointView)]
 
 
 def new_secret() -> str:
@@ -110,9 +111,7 @@ def reveal_secret(conn: Connection, name: str, box: SecretBox) -> str:
 
     Raises EndpointError where there is none, SecretError where no key of `box` fits.
     """
-    view = get_endpoint(conn, name)
-    query = select(EndpointRow.secret_ciphertext).where(EndpointRow.id == view.id)
-    return box.decrypt(conn.scalars(query).one()).decode()
+    return box.decrypt(get_endpoint(conn, name).secret_ciphertext).decode()
 
 
 def ensure_default_endpoint(
@@ -154,16 +153,15 @@ def _bring_up_to_date(
 ) -> EndpointView:
     # NO KEY: enqueueing refers to endpoints and must not wait for this.
     query = (
-        select(EndpointRow.secret_ciphertext, *_COLUMNS)
+        select(*_COLUMNS)
         .where(EndpointRow.name == new.name, EndpointRow.removed_at.is_(None))
         .with_for_update(key_share=True)
     )
-    stored, *values = conn.execute(query).one()
-    view = EndpointView(*values)
+    view = EndpointView(*conn.execute(query).one())
     changes: dict[str, Any] = {}
     if view.url != new.url:
         changes["url"] = new.url
-    if not _same_secret(stored, new.secret, box):
+    if not _same_secret(view.secret_ciphertext, new.secret, box):
         changes |= {"secret_ciphertext": ciphertext, "secret_version": view.secret_version + 1}
     if not changes:
         return view
@@ -215,6 +213,5 @@ def _audit(
 
 
 def _facts(view: EndpointView) -> dict[str, Any]:
-    facts = asdict(view)
-    del facts["created_at"], facts["removed_at"]
-    return facts
+    told = ("url", "secret_version", "timeout_seconds", "max_retries", "retry_delay_seconds")
+    return {name: getattr(view, name) for name in (*told, "ttl_seconds", "on_unknown")}
