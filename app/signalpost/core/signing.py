@@ -51,11 +51,11 @@ def secret_bytes(secret: str) -> bytes:
             key = binascii.a2b_base64(secret[len(_PREFIX) :], strict_mode=True)
         else:
             key = secret.encode()
-    except (binascii.Error, UnicodeError):
-        # Without the context: its traceback may show the secret.
+    except ValueError:
+        # Raised below, without this context: it may hold the secret.
         key = None
     if key is None:
-        raise SecretError("a secret that begins with whsec_ must go on in base64 (with padding)")
+        raise SecretError("a secret must be UTF-8 text, and padded base64 where it follows whsec_")
     if len(key) < MIN_SECRET_BYTES:
         raise SecretError(f"a secret must have at least {MIN_SECRET_BYTES} bytes")
     return key
