@@ -1,0 +1,238 @@
+"""The tables of the outbox; all live in schema ``signalpost``, so a strategy may share its database.
+
+Statuses are plain text with a check, because the partial indexes below name them as literals: a
+claim must never read a finished row (with a bound parameter PostgreSQL cannot use such an index).
+Every moment is ``timestamptz`` in database time.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    DateTime,
+    Float,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+SCHEMA = "signalpost"
+
+_NOW = text("clock_timestamp()")
+
+
+class Base(DeclarativeBase):
+    """Declarative root; constraint names are fixed so that migrations can name them."""
+
+    metadata = MetaData(
+        schema=SCHEMA,
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        },
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a plain class attribute
+        datetime: DateTime(timezone=True),
+        str: Text,
+        bytes: LargeBinary,
+        UUID: Uuid,
+        dict[str, Any]: JSONB,
+    }
+
+
+class EndpointRow(Base):
+    """A receiver's URL with its secret (encrypted) and its policy; NULL policy: the setting's."""
+
+    __tablename__ = "endpoints"
+    __table_args__ = (
+        Index(
+            "uq_endpoints_name_live",
+            "name",
+            unique=True,
+            postgresql_where=text("removed_at IS NULL"),
+        ),
+        CheckConstraint("on_unknown IN ('retry', 'stop')", name="on_unknown"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    name: Mapped[str]
+    url: Mapped[str]
+    secret_ciphertext: Mapped[bytes]
+    secret_version: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    timeout_seconds: Mapped[float | None] = mapped_column(Float)
+    max_retries: Mapped[int | None] = mapped_column(Integer)
+    retry_delay_seconds: Mapped[float | None] = mapped_column(Float)
+    ttl_seconds: Mapped[float | None] = mapped_column(Float)
+    on_unknown: Mapped[str] = mapped_column(server_default=text("'retry'"))
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    removed_at: Mapped[datetime | None]
+
+
+class SignalRow(Base):
+    """One trading instruction: its bytes as they go out, and the labels that operators may see."""
+
+    __tablename__ = "signals"
+    __table_args__ = (UniqueConstraint("producer_id", "idempotency_key"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    producer_id: Mapped[str]
+    idempotency_key: Mapped[str]
+    body: Mapped[bytes]
+    instrument: Mapped[str]
+    side: Mapped[str]
+    action: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+
+
+class WorkerRow(Base):
+    """One start of an engine; alive while ``renewed_at`` is fresh."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    renewed_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    stopped_at: Mapped[datetime | None]
+
+
+_STATUSES = "'pending', 'sending', 'delivered', 'dead', 'expired', 'cancelled', 'superseded'"
+
+
+class DeliveryRow(Base):
+    """One signal to one endpoint: the outbox row; its id is the idempotency key on the wire."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("signal_id", "endpoint_id"),
+        CheckConstraint(f"status IN ({_STATUSES})", name="status"),
+        CheckConstraint("(status = 'sending') = (claim_id IS NOT NULL)", name="claimed"),
+        Index("ix_deliveries_due", "next_attempt_at", postgresql_where=text("status = 'pending'")),
+        Index(
+            "ix_deliveries_expiring", "expires_at", postgresql_where=text("status = 'pending'")
+        ),
+        Index("ix_deliveries_claims", "worker_id", postgresql_where=text("status = 'sending'")),
+        Index(
+            "ix_deliveries_dead_letters",
+            "finished_at",
+            postgresql_where=text("status IN ('dead', 'expired')"),
+        ),
+        Index(
+            "ix_deliveries_finished",
+            "finished_at",
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
+        Index("ix_deliveries_created", "created_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))
+    signal_id: Mapped[UUID] = mapped_column(ForeignKey(SignalRow.id))
+    endpoint_id: Mapped[int] = mapped_column(ForeignKey(EndpointRow.id))
+    status: Mapped[str] = mapped_column(server_default=text("'pending'"))
+    reason: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    next_attempt_at: Mapped[datetime | None] = mapped_column(server_default=_NOW)
+    expires_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """The number of the last claim; only ever grows."""
+    spent: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """Counted attempts since enqueue or the last replay: the retry budget used."""
+    maybe_received: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """An earlier attempt wrote request bytes and ended without proof of refusal."""
+    replays: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    claim_id: Mapped[UUID | None]
+    worker_id: Mapped[UUID | None]
+    """No foreign key: its check would lock the worker's row once per claim."""
+    claimed_at: Mapped[datetime | None]
+
+
+class AttemptRow(Base):
+    """One try to POST a delivery; append-only, completed at most once more by late news."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (UniqueConstraint("claim_id"),)
+
+    delivery_id: Mapped[UUID] = mapped_column(
+        ForeignKey(DeliveryRow.id, ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    claim_id: Mapped[UUID]
+    worker_id: Mapped[UUID]
+    started_at: Mapped[datetime]
+    recorded_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    duration_seconds: Mapped[float | None] = mapped_column(Float)
+    phase: Mapped[str]
+    outcome: Mapped[str]
+    status_code: Mapped[int | None] = mapped_column(Integer)
+    failure: Mapped[str | None]
+    detail: Mapped[str] = mapped_column(server_default=text("''"))
+    counted: Mapped[bool] = mapped_column(Boolean)
+    late: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """The news came after the claim had been taken back or had been replaced."""
+    excerpt: Mapped[bytes] = mapped_column(server_default=text("''::bytea"))
+
+
+class AlertRow(Base):
+    """A message to the operator, written with what it tells of; ``receipt`` proves its arrival."""
+
+    __tablename__ = "alerts"
+    __table_args__ = (
+        Index("ix_alerts_unsent", "next_attempt_at", postgresql_where=text("sent_at IS NULL")),
+        Index("ix_alerts_delivery_id", "delivery_id"),
+        Index(
+            "uq_alerts_open_notice",
+            "kind",
+            "endpoint_id",
+            unique=True,
+            postgresql_where=text("sent_at IS NULL AND delivery_id IS NULL"),
+            postgresql_nulls_not_distinct=True,
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    kind: Mapped[str]
+    delivery_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey(DeliveryRow.id, ondelete="CASCADE")
+    )
+    endpoint_id: Mapped[int | None] = mapped_column(ForeignKey(EndpointRow.id))
+    details: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    next_attempt_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    tries: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    error: Mapped[str | None]
+    sent_at: Mapped[datetime | None]
+    receipt: Mapped[str | None]
+
+
+class AuditRow(Base):
+    """An act of a person (or of the settings): who, when, what, why, before and after."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    actor: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str]
+    why: Mapped[str] = mapped_column(server_default=text("''"))
+    before: Mapped[dict[str, Any] | None]
+    after: Mapped[dict[str, Any] | None]
