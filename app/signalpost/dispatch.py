@@ -14,6 +14,7 @@ from signalpost.core.backoff import Backoff
 from signalpost.core.lifecycle import MIN_LIFE_SECONDS, RETRY_AFTER_CAP_SECONDS, Policy, decide
 from signalpost.core.outcomes import Answer, Failure, Phase, classify, retry_after_seconds
 from signalpost.core.signing import Outgoing, secret_bytes, sign
+from signalpost.core.targets import wire_target
 from signalpost.errors import SecretError
 from signalpost.grouping import Grouped
 from signalpost.outbox import Outbox
@@ -22,7 +23,6 @@ from signalpost.repository.records import Record, Recorded
 from signalpost.secretbox import SecretBox
 from signalpost.sender import Parcel, Progress, Sender
 from signalpost.settings import Settings
-from signalpost.transport import wire_target
 
 logger = logging.getLogger(__name__)
 
@@ -159,8 +159,7 @@ class Dispatcher:
             timestamp=self._lease.wall(),
         )
         key_id = f"{claim.endpoint}:{claim.secret_version}"
-        headers = sign(outgoing, keys=[self._key(claim)], key_ids=[key_id])
-        return {"Content-Type": "application/json", **headers}
+        return sign(outgoing, keys=[self._key(claim)], key_ids=[key_id])
 
     def _key(self, claim: Claim) -> bytes:
         name = (claim.endpoint_id, claim.secret_ciphertext)

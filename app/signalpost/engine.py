@@ -132,7 +132,7 @@ class Engine:
     def closed(self) -> str:
         """Why nothing may be claimed now; empty where it may."""
         if self._stopping:
-            return "shutting down"
+            return reports.SHUTTING_DOWN
         if not self._enabled:
             return "sending is disabled (HMAC_PRODUCER_ENABLED)"
         if not self._lease.fresh:

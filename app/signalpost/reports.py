@@ -12,6 +12,8 @@ from signalpost.repository.records import Record, Recorded
 
 logger = logging.getLogger("signalpost.deliveries")
 
+SHUTTING_DOWN = "shutting down"
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -32,6 +34,11 @@ class Report:
     status: str = ""
     retry_in_seconds: float | None = None
     alert_id: int | None = None
+
+    @property
+    def shutting_down(self) -> bool:
+        """Whether it was left alone only because this process ends."""
+        return self.detail == SHUTTING_DOWN
 
     def line(self) -> str:
         """One line of key=value pairs, the same words as everywhere else."""

@@ -1,0 +1,34 @@
+"""One way of logging for every process: UTC, level, logger, then key=value words."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+LINE = "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s"
+MOMENT = "%Y-%m-%dT%H:%M:%S"
+
+_TALKATIVE = {
+    # These print whole URLs, and Telegram's hold the token.
+    "httpx": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "aiohttp": logging.WARNING,
+    "telegram": logging.WARNING,
+    # Two lines a message at INFO; our own line already says more.
+    "celery.app.trace": logging.WARNING,
+    "celery.worker.strategy": logging.WARNING,
+    "alembic": logging.WARNING,
+}
+
+
+def configure_logging(level: int = logging.INFO) -> None:
+    """Log to standard error in the common form, and quiet the libraries that say too much."""
+    handler = logging.StreamHandler()
+    formatter = logging.Formatter(LINE, datefmt=MOMENT)
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name, least in _TALKATIVE.items():
+        logging.getLogger(name).setLevel(max(least, level))

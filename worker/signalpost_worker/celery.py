@@ -1,0 +1,98 @@
+"""The Celery app: its configuration and the composition root of a worker process.
+
+Run it by ``signalpost worker``, or as plain Celery:
+``celery -A signalpost_worker.celery worker --pool threads -Q deliver,drain``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.schedules import crontab
+from celery.signals import setup_logging
+from kombu import Queue
+
+from signalpost import broker
+from signalpost.errors import SignalpostError
+from signalpost.logs import configure_logging
+from signalpost.settings import Settings, load_settings
+from signalpost_worker import kombu_guard, steps, tasks
+from signalpost_worker.runtime import Runtime
+
+VISIBILITY_SECONDS = 3600
+"""Longer than any countdown (300 s) and any attempt (300 s): a message is not run twice while its
+task still holds it."""
+
+
+def _configuration(settings: Settings) -> dict[str, Any]:
+    return {
+        "broker_url": settings.redis_url,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,
+        "broker_transport_options": {
+            "visibility_timeout": VISIBILITY_SECONDS,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+        },
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "task_ignore_result": True,
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_send_sent_event": True,
+        "worker_send_task_events": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_hijack_root_logger": False,
+        "task_create_missing_queues": False,
+        "task_default_queue": broker.UPKEEP_QUEUE,
+        "task_queues": [
+            Queue(name)
+            for name in (
+                broker.DELIVER_QUEUE,
+                broker.DRAIN_QUEUE,
+                broker.ALERTS_QUEUE,
+                broker.UPKEEP_QUEUE,
+            )
+        ],
+        "task_routes": {
+            broker.DELIVER_TASK: {"queue": broker.DELIVER_QUEUE},
+            broker.DRAIN_TASK: {"queue": broker.DRAIN_QUEUE},
+            broker.ALERT_TASK: {"queue": broker.ALERTS_QUEUE},
+            broker.PRUNE_TASK: {"queue": broker.UPKEEP_QUEUE},
+        },
+        "beat_schedule": {
+            "prune": {"task": broker.PRUNE_TASK, "schedule": crontab(minute="17")},
+        },
+        "timezone": "UTC",
+    }
+
+
+def create_app(settings: Settings) -> Celery:
+    """Build the app of one process: configuration, tasks, steps."""
+    kombu_guard.install()
+    celery = Celery("signalpost")
+    celery.conf.update(_configuration(settings))
+    runtime = Runtime(settings)
+    tasks.register(celery, runtime)
+    steps.install(celery, runtime)
+    return celery
+
+
+@setup_logging.connect(weak=False)
+def _log(loglevel: int | str | None = None, **_: Any) -> None:
+    configure_logging(loglevel if isinstance(loglevel, int) else 20)
+
+
+try:
+    app = create_app(load_settings(os.environ, dotenv=Path(".env")))
+except SignalpostError as error:
+    raise SystemExit(f"signalpost: {error}") from None

@@ -1,0 +1,137 @@
+"""What one worker process runs beside Celery: the engine, or the alert loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from signalpost import database
+from signalpost.alerts import AlertLoop, courier_for
+from signalpost.broker import Broker
+from signalpost.clock import Lease
+from signalpost.dispatch import Dispatcher
+from signalpost.engine import Engine as DeliveryEngine
+from signalpost.engine_thread import EngineThread
+from signalpost.errors import SecretError, SettingError
+from signalpost.outbox import Outbox
+from signalpost.repository import endpoints, notices
+from signalpost.secretbox import SecretBox
+from signalpost.sender import Sender
+from signalpost.settings import Settings
+from signalpost.transport import AiohttpTransport
+from signalpost.upkeep import prune
+
+logger = logging.getLogger(__name__)
+
+POOL_SIZE = 8
+GRACE_SECONDS = 5.0
+
+
+class Runtime:
+    """Builds and holds what the tasks of one process call."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.engine = EngineThread(self._deliver_engine)
+        self.alerts = AlertLoop(
+            lambda: database.async_engine(settings.database_url),
+            lambda: courier_for(settings),
+        )
+        self._upkeep_database: Engine | None = None
+
+    def prune(self) -> int:
+        """Delete what is past its retention; return how many deliveries."""
+        if self._upkeep_database is None:
+            self._upkeep_database = database.sync_engine(self.settings.database_url, pool_size=1)
+        return prune(self._upkeep_database, retention_days=self.settings.retention_days)
+
+    @asynccontextmanager
+    async def _deliver_engine(self) -> AsyncIterator[DeliveryEngine]:
+        settings = self.settings
+        if not settings.secret_keys:
+            raise SettingError(
+                "SECRET_KEYS is not set; deliver workers need the keys that endpoints were added with"
+            )
+        box = SecretBox(settings.secret_keys)
+        db = database.async_engine(settings.database_url, pool_size=POOL_SIZE)
+        sender = Sender(AiohttpTransport(settings.outbound_allow_networks))
+        broker = Broker(settings.redis_url)
+        messenger = ThreadPoolExecutor(1, thread_name_prefix="signalpost-announce")
+        try:
+            longest = await self._prepare(db, box)
+            name = f"{socket.gethostname()}:{os.getpid()}"
+            outbox = Outbox(db, worker_id=uuid4(), worker_name=name)
+            lease = Lease()
+            dispatcher = Dispatcher(
+                outbox=outbox,
+                sender=sender,
+                lease=lease,
+                settings=settings,
+                box=box,
+                chance=random.random,
+            )
+            yield DeliveryEngine(
+                outbox=outbox,
+                dispatcher=dispatcher,
+                lease=lease,
+                enabled=settings.hmac_producer_enabled,
+                shutdown_seconds=longest + GRACE_SECONDS,
+                announce_alerts=_in_background(messenger, broker.announce_alerts),
+            )
+        finally:
+            await sender.aclose()
+            await db.dispose()
+            messenger.shutdown(wait=False, cancel_futures=True)
+            broker.close()
+
+    async def _prepare(self, db: AsyncEngine, box: SecretBox) -> float:
+        """Check what can be checked at start; return the longest timeout of any endpoint.
+
+        A database that is away is no reason not to start: the engine waits for it.
+        """
+        settings = self.settings
+
+        def work(connection: Connection) -> float:
+            database.check_schema(connection)
+            endpoints.ensure_default_endpoint(connection, settings, box)
+            longest = settings.outbound_timeout_seconds
+            for endpoint in endpoints.list_endpoints(connection):
+                longest = max(longest, endpoint.timeout_seconds or 0.0)
+                try:
+                    box.decrypt(endpoint.secret_ciphertext)
+                except SecretError as error:
+                    logger.error("endpoint=%s: its secret cannot be read: %s", endpoint.name, error)
+                    notices.raise_notice(
+                        connection,
+                        kind="secret_unreadable",
+                        endpoint_id=endpoint.id,
+                        details={"endpoint": endpoint.name},
+                    )
+            return longest
+
+        try:
+            async with db.begin() as connection:
+                return await connection.run_sync(work)
+        except (SQLAlchemyError, OSError) as trouble:
+            logger.warning("starting without the database: %s", type(trouble).__name__)
+            return settings.outbound_timeout_seconds
+
+
+def _in_background(
+    executor: ThreadPoolExecutor, announce: Callable[[Sequence[int]], bool]
+) -> Callable[[Sequence[int]], None]:
+    def later(alert_ids: Sequence[int]) -> None:
+        # Redis may be slow or away; the ops worker finds the rows by itself.
+        executor.submit(announce, alert_ids)
+
+    return later

@@ -1,0 +1,55 @@
+"""The tasks: each calls the library and translates its decision for Celery, nothing more."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from uuid import UUID
+
+from celery import Celery, Task
+from celery.exceptions import Reject
+
+from signalpost import broker
+from signalpost.engine import SHORT_WAIT_SECONDS
+from signalpost.reports import Report
+from signalpost_worker.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+
+class TryAgain(Exception):
+    """A delivery that will be tried again; its text is the attempt's line, for Flower."""
+
+
+def register(app: Celery, runtime: Runtime) -> None:
+    """Define the tasks on the app; their arguments and results are ids and labels only."""
+
+    @app.task(name=broker.DELIVER_TASK, bind=True, max_retries=None)
+    def deliver(self: Task[Any, Any], delivery_id: str) -> str:
+        report = runtime.engine.deliver(UUID(delivery_id))
+        if report.shutting_down:
+            raise Reject(report.line(), requeue=True)
+        wait = report.retry_in_seconds
+        if wait is not None and wait <= SHORT_WAIT_SECONDS:
+            _retry(self, report, wait)
+        return report.line()
+
+    @app.task(name=broker.DRAIN_TASK)
+    def drain() -> dict[str, int]:
+        return dict(runtime.engine.drain())
+
+    @app.task(name=broker.ALERT_TASK)
+    def alert(alert_id: int) -> list[str]:
+        return [sent.line() for sent in runtime.alerts.send(alert_id)]
+
+    @app.task(name=broker.PRUNE_TASK)
+    def prune() -> int:
+        return runtime.prune()
+
+    def _retry(task: Task[Any, Any], report: Report, wait: float) -> None:
+        again = TryAgain(report.line())
+        try:
+            raise task.retry(exc=again, countdown=wait, argsrepr=task.request.argsrepr)
+        except Reject:
+            # The broker took no message. The retry's time is committed; the engine sees to it.
+            runtime.engine.set_timer(report)
