@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from sqlalchemy import Engine
+
+from signalpost.repository import claims
+from tests import rows
+
+WORKER = UUID(int=7)
+
+
+def test_a_claim_moves_a_due_delivery_to_sending_with_a_fresh_fencing_token(engine: Engine) -> None:
+    """A claim brings all that an attempt needs and leaves the row held by this worker."""
+    with engine.begin() as connection:
+        endpoint_id = rows.add_endpoint(connection, name="broker", url="https://example.org/x?y=1")
+        signal_id = rows.add_signal(connection, body=b'{"a":1}', instrument="IBM")
+        delivery_id = rows.add_delivery(connection, signal_id=signal_id, endpoint_id=endpoint_id)
+        found = claims.claim_due(connection, worker_id=WORKER, limit=10)
+        row = rows.delivery(connection, delivery_id)
+    (claim,) = found.claims
+    assert (claim.delivery_id, claim.signal_id, claim.endpoint) == (
+        delivery_id,
+        signal_id,
+        "broker",
+    )
+    assert (claim.body, claim.instrument, claim.url) == (
+        b'{"a":1}',
+        "IBM",
+        "https://example.org/x?y=1",
+    )
+    assert (claim.attempt, claim.spent, claim.maybe_received) == (1, 0, False)
+    assert (row["status"], row["claim_id"], row["worker_id"]) == ("sending", claim.claim_id, WORKER)
+    assert row["next_attempt_at"] is None
+
+
+def test_what_is_not_due_or_not_pending_is_not_claimed(engine: Engine) -> None:
+    """Only pending rows whose time has come are taken, oldest due first, up to the limit."""
+    with engine.begin() as connection:
+        now = rows.database_now(connection)
+        later = rows.add_delivery(connection, next_attempt_at=now + timedelta(seconds=60))
+        old = rows.add_delivery(connection, next_attempt_at=now - timedelta(seconds=60))
+        new = rows.add_delivery(connection, next_attempt_at=now - timedelta(seconds=1))
+        rows.add_delivery(connection, status="delivered", next_attempt_at=None, finished_at=now)
+        first = claims.claim_due(connection, worker_id=WORKER, limit=1)
+        rest = claims.claim_due(connection, worker_id=WORKER, limit=10)
+        when_due = claims.claim_due(
+            connection, worker_id=WORKER, limit=10, now=now + timedelta(seconds=61)
+        )
+    assert [claim.delivery_id for claim in first.claims] == [old]
+    assert [claim.delivery_id for claim in rest.claims] == [new]
+    assert [claim.delivery_id for claim in when_due.claims] == [later]
+
+
+def test_the_rescue_takes_only_what_has_been_due_for_a_while(engine: Engine) -> None:
+    """Rows overdue by less than the rescue's patience are left to their messages."""
+    with engine.begin() as connection:
+        now = rows.database_now(connection)
+        rows.add_delivery(connection, next_attempt_at=now - timedelta(seconds=1))
+        overdue = rows.add_delivery(connection, next_attempt_at=now - timedelta(seconds=3))
+        found = claims.claim_due(connection, worker_id=WORKER, limit=10, overdue_seconds=2, now=now)
+    assert [claim.delivery_id for claim in found.claims] == [overdue]
+
+
+def test_a_delivery_past_its_expiry_is_ended_with_an_alert_and_never_claimed(
+    engine: Engine,
+) -> None:
+    """A claim that meets a row with less than 100 ms of life ends it as expired."""
+    with engine.begin() as connection:
+        now = rows.database_now(connection)
+        dying = rows.add_delivery(
+            connection, next_attempt_at=now, expires_at=now + timedelta(milliseconds=90)
+        )
+        living = rows.add_delivery(
+            connection, next_attempt_at=now, expires_at=now + timedelta(milliseconds=900)
+        )
+        immortal = rows.add_delivery(connection, next_attempt_at=now, expires_at=None)
+        found = claims.claim_due(
+            connection, worker_id=WORKER, limit=10, now=now + timedelta(milliseconds=1)
+        )
+        (alert,) = rows.alerts(connection)
+        assert rows.delivery(connection, dying)["status"] == "expired"
+    assert {claim.delivery_id for claim in found.claims} == {living, immortal}
+    assert [expired.delivery_id for expired in found.expired] == [dying]
+    assert (alert["kind"], alert["delivery_id"]) == ("expired", dying)
+    assert found.expired[0].alert_id == alert["id"]
+
+
+def test_a_claim_by_id_says_why_it_did_not_take_the_others(engine: Engine) -> None:
+    """For each id asked for there is a claim, an expiry, or how the delivery stands."""
+    with engine.begin() as connection:
+        now = rows.database_now(connection)
+        due = rows.add_delivery(connection, next_attempt_at=now - timedelta(seconds=1))
+        later = rows.add_delivery(connection, next_attempt_at=now + timedelta(seconds=9))
+        done = rows.add_delivery(connection, status="delivered", next_attempt_at=None)
+        held = rows.add_delivery(
+            connection, status="sending", claim_id=uuid4(), worker_id=uuid4(), claimed_at=now
+        )
+        over = rows.add_delivery(
+            connection, next_attempt_at=now, expires_at=now - timedelta(seconds=1)
+        )
+        nothing = uuid4()
+        asked = [due, later, done, held, over, nothing]
+        found = claims.claim_by_id(connection, asked, worker_id=WORKER, now=now)
+        again = claims.claim_by_id(connection, [due], worker_id=WORKER, now=now)
+    assert [claim.delivery_id for claim in found.claims] == [due]
+    assert [expired.delivery_id for expired in found.expired] == [over]
+    stood = {item.delivery_id: item for item in found.unclaimed}
+    assert {key: value.status for key, value in stood.items()} == {
+        later: "pending",
+        done: "delivered",
+        held: "sending",
+        nothing: None,
+    }
+    assert stood[later].due_in_seconds is not None
+    assert 8.9 < stood[later].due_in_seconds <= 9
+    assert again.claims == []
+    assert again.unclaimed[0].status == "sending"
+
+
+def test_two_workers_at_once_never_claim_the_same_delivery(engine: Engine) -> None:
+    """Claims of many threads at once share the due rows out, each to exactly one."""
+    with engine.begin() as connection:
+        endpoint_id = rows.add_endpoint(connection)
+        expected = {rows.add_delivery(connection, endpoint_id=endpoint_id) for _ in range(200)}
+    taken: list[UUID] = []
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with engine.begin() as connection:
+                found = claims.claim_due(connection, worker_id=uuid4(), limit=7)
+            if not found.claims:
+                return
+            with lock:
+                taken.extend(claim.delivery_id for claim in found.claims)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(taken) == len(set(taken))
+    assert set(taken) == expected
+
+
+def test_pending_rows_past_their_expiry_are_ended_although_not_yet_due(engine: Engine) -> None:
+    """A retry that waits beyond its expiry is ended by the look for expired rows, with an alert."""
+    with engine.begin() as connection:
+        now = rows.database_now(connection)
+        waiting = rows.add_delivery(
+            connection,
+            next_attempt_at=now + timedelta(hours=1),
+            expires_at=now - timedelta(seconds=1),
+        )
+        rows.add_delivery(connection, expires_at=now + timedelta(hours=1))
+        ended = claims.expire_pending(connection, limit=10, now=now)
+        row = rows.delivery(connection, waiting)
+        (alert,) = rows.alerts(connection)
+    assert [item.delivery_id for item in ended] == [waiting]
+    assert (row["status"], row["reason"]) == ("expired", "expired")
+    assert row["finished_at"] == now
+    assert alert["id"] == ended[0].alert_id

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from signalpost.clock import LEASE_SECONDS, SILENCE_SECONDS, Clocks, Lease, steady_seconds
+
+START = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+
+
+class Hands:
+    """Clock hands that a test moves."""
+
+    def __init__(self) -> None:
+        self.steady = 1000.0
+        self.wall = START
+
+    def move(self, seconds: float) -> None:
+        self.steady += seconds
+        self.wall += timedelta(seconds=seconds)
+
+    def lease(self) -> Lease:
+        return Lease(Clocks(steady=lambda: self.steady, wall=lambda: self.wall))
+
+
+def test_a_lease_ends_eight_seconds_after_the_renewal_was_sent() -> None:
+    """The lease counts from when the renewal was sent, not from when its answer came."""
+    hands = Hands()
+    lease = hands.lease()
+    assert not lease.fresh
+    sent_at = hands.steady
+    hands.move(3)
+    lease.renewed(sent_at=sent_at, database_now=START)
+    assert lease.fresh
+    hands.move(LEASE_SECONDS - 3 - 0.01)
+    assert lease.fresh
+    hands.move(0.02)
+    assert not lease.fresh
+
+
+def test_a_lapsed_lease_begins_a_new_epoch() -> None:
+    """Claims from before a gap may have been taken back, so their epoch no longer holds."""
+    hands = Hands()
+    lease = hands.lease()
+    lease.renewed(sent_at=hands.steady, database_now=START)
+    first = lease.epoch
+    hands.move(2)
+    lease.renewed(sent_at=hands.steady, database_now=START)
+    assert lease.epoch == first
+    hands.move(LEASE_SECONDS + 0.1)
+    lease.renewed(sent_at=hands.steady, database_now=START)
+    assert lease.epoch == first + 1
+
+
+def test_nobody_takes_back_claims_right_after_a_gap() -> None:
+    """A database that was away makes nobody a reaper: ten seconds of renewals come first."""
+    hands = Hands()
+    lease = hands.lease()
+    lease.renewed(sent_at=hands.steady, database_now=START)
+    for _ in range(4):
+        assert not lease.may_take_back
+        hands.move(2)
+        lease.renewed(sent_at=hands.steady, database_now=START)
+    hands.move(SILENCE_SECONDS - 8)
+    assert lease.may_take_back
+    hands.move(30)
+    assert not lease.may_take_back
+    lease.renewed(sent_at=hands.steady, database_now=START)
+    assert not lease.may_take_back
+
+
+def test_database_time_is_never_seen_too_early() -> None:
+    """The estimate runs ahead of the database by at most the round trip, never behind."""
+    hands = Hands()
+    lease = hands.lease()
+    sent_at = hands.steady
+    database_now = START + timedelta(seconds=0.4)
+    hands.move(1.0)
+    lease.renewed(sent_at=sent_at, database_now=database_now)
+    true_now = START + timedelta(seconds=1.0)
+    assert true_now <= lease.now() <= true_now + timedelta(seconds=0.4)
+
+
+def test_a_wall_clock_that_is_off_is_noticed_either_way() -> None:
+    """More than a second between wall clock and database stops the sending."""
+    for off in (-1.5, 1.5):
+        hands = Hands()
+        lease = hands.lease()
+        lease.renewed(sent_at=hands.steady, database_now=START + timedelta(seconds=off))
+        assert not lease.clock_ok
+        lease.renewed(sent_at=hands.steady, database_now=START)
+        assert lease.clock_ok
+
+
+def test_life_is_measured_in_database_time() -> None:
+    """What is left of a life ignores the wall clock."""
+    hands = Hands()
+    lease = hands.lease()
+    lease.renewed(sent_at=hands.steady, database_now=START)
+    hands.wall += timedelta(hours=5)
+    hands.steady += 10
+    assert lease.life_seconds(START + timedelta(seconds=30)) == 20
+    assert lease.life_seconds(None) is None
+
+
+def test_the_steady_clock_moves_forward() -> None:
+    """Steady seconds never go back."""
+    first = steady_seconds()
+    assert steady_seconds() >= first
