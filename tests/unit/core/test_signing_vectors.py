@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -155,3 +156,25 @@ def test_the_notes_work_the_canonical_vector_out() -> None:
     assert hashlib.sha256(body).hexdigest() in notes
     assert indented in notes
     assert vector.headers["X-Signature"] in notes
+
+
+def test_the_receivers_page_verifies_by_hand_what_we_send() -> None:
+    """The function that docs/signing.md gives to paste accepts the vectors and refuses changes."""
+    page = (FILE.parents[2] / "docs" / "signing.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(import base64\n.*?)```", page, re.DOTALL)
+    pasted: dict[str, Any] = {}
+    exec(block, pasted)  # noqa: S102  our own page
+    for vector in accepted():
+        sent = vector.outgoing
+        key = secret_bytes(vector.secrets[-1])
+        well = (key, "POST", sent.raw_path, vector.headers, sent.body, sent.timestamp)
+        assert pasted["is_genuine"](*well)
+        assert not pasted["is_genuine"](*well[:4], sent.body + b" ", sent.timestamp)
+        assert not pasted["is_genuine"](*well[:5], sent.timestamp + timedelta(seconds=301))
+
+
+def test_the_receivers_page_shows_the_rfc_9421_base_of_the_first_vector() -> None:
+    """The signature base in docs/signing.md is the vector's, but for its last line's dots."""
+    page = (FILE.parents[2] / "docs" / "signing.md").read_text(encoding="utf-8")
+    lines, _, _ = by_name("one secret").rfc9421_bases[0].rpartition('"@signature-params": ')
+    assert f'{lines}"@signature-params": ...\n' in page
