@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, insert, select, text, update
 
 from signalpost.models import (
     AlertRow,
@@ -84,3 +84,18 @@ def alerts(connection: Connection) -> list[Mapping[str, Any]]:
 def database_now(connection: Connection) -> Any:
     """Database time."""
     return connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+
+
+def add_alert(connection: Connection, **values: Any) -> int:
+    """An alert that waits to be sent; returns its id."""
+    return connection.execute(insert(AlertRow).values(values).returning(AlertRow.id)).scalar_one()
+
+
+def mark_alert_sent(connection: Connection, alert_id: int) -> None:
+    """Let an alert have reached the operator."""
+    table = AlertRow.__table__
+    connection.execute(
+        update(table)
+        .where(table.c.id == alert_id)
+        .values(sent_at=text("clock_timestamp()"), receipt="1")
+    )

@@ -60,7 +60,7 @@ class Runtime:
         settings = self.settings
         if not settings.secret_keys:
             raise SettingError(
-                "SECRET_KEYS is not set; deliver workers need the keys that endpoints were added with"
+                "SECRET_KEYS is not set; set it to the keys that the endpoints were added with"
             )
         box = SecretBox(settings.secret_keys)
         db = database.async_engine(settings.database_url, pool_size=POOL_SIZE)

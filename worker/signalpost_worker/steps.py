@@ -1,8 +1,8 @@
-"""Worker steps: the engine and the alert loop start with the worker, before any broker connection."""
+"""Worker steps: engine and alert loop start with the worker, before any broker connection."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from celery import Celery, bootsteps
 from celery.signals import worker_shutting_down
@@ -12,61 +12,57 @@ from signalpost.errors import SignalpostError
 from signalpost_worker.runtime import Runtime
 
 
-def install(app: Celery, runtime: Runtime) -> None:
-    """Add the steps that this process's queues ask for.
+class Service(Protocol):
+    """What runs beside Celery from the worker's start to its end."""
+
+    def start(self) -> None:
+        """Start, and return once it runs."""
+
+    def stop(self) -> None:
+        """End in order."""
+
+
+class ServiceStep(bootsteps.StartStopStep):
+    """Runs a service where one of its queues is consumed.
 
     An exception in a step stops the worker, which one in a signal receiver would not: no worker
     ever runs without its engine.
     """
 
-    class EngineStep(bootsteps.StartStopStep):
-        """Runs the engine where deliveries are consumed."""
+    requires = ("celery.worker.components:Timer",)
+    service: Service
+    queues: tuple[str, ...]
 
-        requires = ("celery.worker.components:Timer",)
+    def include_if(self, parent: Any) -> bool:
+        """Tell whether this worker consumes one of the queues."""
+        return any(queue in parent.app.amqp.queues.consume_from for queue in self.queues)
 
-        def include_if(self, parent: Any) -> bool:
-            return _consumes(app, DELIVER_QUEUE, DRAIN_QUEUE)
+    def start(self, parent: Any) -> None:  # noqa: ARG002 - celery hands over the worker
+        """Start the service; an expected failure is one line, and the end of the worker."""
+        try:
+            self.service.start()
+        except SignalpostError as error:
+            raise SystemExit(f"signalpost: {error}") from None
 
-        def start(self, parent: Any) -> None:
-            _start(runtime.engine.start)
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - celery hands over the worker
+        """End the service in order."""
+        self.service.stop()
 
-        def stop(self, parent: Any) -> None:
-            runtime.engine.stop()
+    terminate = stop
 
-        terminate = stop
 
-    class AlertStep(bootsteps.StartStopStep):
-        """Runs the alert loop where alerts are consumed."""
-
-        requires = ("celery.worker.components:Timer",)
-
-        def include_if(self, parent: Any) -> bool:
-            return _consumes(app, ALERTS_QUEUE)
-
-        def start(self, parent: Any) -> None:
-            _start(runtime.alerts.start)
-
-        def stop(self, parent: Any) -> None:
-            runtime.alerts.stop()
-
-        terminate = stop
-
-    app.steps["worker"].add(EngineStep)
-    app.steps["worker"].add(AlertStep)
+def install(app: Celery, runtime: Runtime) -> None:
+    """Add the steps of a process's services, and hear of its end as soon as it is asked for."""
+    services: list[tuple[str, Service, tuple[str, ...]]] = [
+        ("EngineStep", runtime.engine, (DELIVER_QUEUE, DRAIN_QUEUE)),
+        ("AlertStep", runtime.alerts, (ALERTS_QUEUE,)),
+    ]
+    for name, service, queues in services:
+        step = type(name, (ServiceStep,), {"service": service, "queues": queues})
+        app.steps["worker"].add(step)
 
     def shutting_down(**_: Any) -> None:
         # Celery now waits for running tasks without a limit; the engine's own deadline ends them.
         runtime.engine.begin_shutdown()
 
     worker_shutting_down.connect(shutting_down, weak=False)
-
-
-def _consumes(app: Celery, *queues: str) -> bool:
-    return any(queue in app.amqp.queues.consume_from for queue in queues)
-
-
-def _start(start: Any) -> None:
-    try:
-        start()
-    except SignalpostError as error:
-        raise SystemExit(f"signalpost: {error}") from None

@@ -6,10 +6,11 @@ import logging
 from typing import Any
 from uuid import UUID
 
-from celery import Celery, Task
+from celery import Celery
 from celery.exceptions import Reject
 
 from signalpost import broker
+from signalpost.alerts import Sent
 from signalpost.engine import SHORT_WAIT_SECONDS
 from signalpost.reports import Report
 from signalpost_worker.runtime import Runtime
@@ -25,7 +26,7 @@ def register(app: Celery, runtime: Runtime) -> None:
     """Define the tasks on the app; their arguments and results are ids and labels only."""
 
     @app.task(name=broker.DELIVER_TASK, bind=True, max_retries=None)
-    def deliver(self: Task[Any, Any], delivery_id: str) -> str:
+    def deliver(self: Any, delivery_id: str) -> str:
         report = runtime.engine.deliver(UUID(delivery_id))
         if report.shutting_down:
             raise Reject(report.line(), requeue=True)
@@ -40,16 +41,28 @@ def register(app: Celery, runtime: Runtime) -> None:
 
     @app.task(name=broker.ALERT_TASK)
     def alert(alert_id: int) -> list[str]:
-        return [sent.line() for sent in runtime.alerts.send(alert_id)]
+        return [_line(sent) for sent in runtime.alerts.send(alert_id)]
 
     @app.task(name=broker.PRUNE_TASK)
     def prune() -> int:
         return runtime.prune()
 
-    def _retry(task: Task[Any, Any], report: Report, wait: float) -> None:
+    def _retry(task: Any, report: Report, wait: float) -> None:
         again = TryAgain(report.line())
         try:
+            # Celery would make a plain representation of the arguments for the next message.
             raise task.retry(exc=again, countdown=wait, argsrepr=task.request.argsrepr)
         except Reject:
             # The broker took no message. The retry's time is committed; the engine sees to it.
             runtime.engine.set_timer(report)
+
+
+def _line(sent: Sent) -> str:
+    pairs = {
+        "alert": sent.alert_id,
+        "kind": sent.kind,
+        "delivery": sent.delivery_id,
+        "receipt": sent.receipt,
+        "error": sent.error,
+    }
+    return " ".join(f"{name}={value}" for name, value in pairs.items() if value is not None)
