@@ -1,0 +1,207 @@
+"""The Telegram courier: one message to the operator's chat, answered by a receipt or a refusal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+from telegram import Bot, LinkPreviewOptions
+from telegram.constants import ParseMode
+from telegram.error import (
+    BadRequest,
+    ChatMigrated,
+    Forbidden,
+    InvalidToken,
+    RetryAfter,
+    TelegramError,
+    TimedOut,
+)
+from telegram.request import HTTPXRequest
+from telegram.warnings import PTBDeprecationWarning
+
+logger = logging.getLogger(__name__)
+
+API_URL = "https://api.telegram.org"
+SPACING_SECONDS = 1.0
+"""Between two messages to one chat (Bot API FAQ: avoid more than one a second)."""
+TIMEOUT_SECONDS = 20.0
+"""For one message, all steps together; well below the lease of an alert."""
+
+_QUIET_LOGGERS = ("httpx", "httpcore", "telegram")
+_URL_LOGGERS = ("httpx", "telegram.Bot", "telegram.request.BaseRequest")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The message arrived; ``text`` is what the courier can show for it, such as its id."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The message did not arrive, as far as is known.
+
+    ``reason``: one line with cause and remedy, no secrets. ``retry_after_seconds``: the courier
+    must stay silent for so long. ``permanent``: only a person can mend it.
+    """
+
+    reason: str
+    retry_after_seconds: float | None = None
+    permanent: bool = False
+
+
+class TelegramCourier:
+    """Sends messages by a bot to one chat; belongs to the event loop that first uses it.
+
+    Args:
+        token: the bot's token.
+        chat_id: the operator's chat.
+        base_url: a Bot API server instead of Telegram's own, such as ``http://127.0.0.1:8081``.
+        timeout_seconds: for one message.
+        spacing_seconds: the least time between two messages.
+        monotonic: seconds, for the spacing.
+
+    Proxy variables of the environment (``HTTPS_PROXY``, ``NO_PROXY``) are honoured here, and only
+    here: Telegram is often reachable through a proxy alone.
+    """
+
+    def __init__(
+        self,
+        token: str,
+        chat_id: str,
+        *,
+        base_url: str | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        spacing_seconds: float = SPACING_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        _hush(token)
+        self._token = token
+        self._chat_id = chat_id
+        self._timeout_seconds = timeout_seconds
+        self._spacing_seconds = spacing_seconds
+        self._monotonic = monotonic
+        self._next_at = monotonic()
+        self._turn = asyncio.Lock()
+        self._request = HTTPXRequest(
+            connection_pool_size=2,
+            read_timeout=timeout_seconds,
+            write_timeout=timeout_seconds,
+            connect_timeout=timeout_seconds,
+            pool_timeout=timeout_seconds,
+        )
+        # The same object for updates, which are never asked for: it saves a second TLS context.
+        self._bot = Bot(
+            token,
+            base_url=_bot_url(base_url or API_URL),
+            request=self._request,
+            get_updates_request=self._request,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._request.shutdown()
+
+    async def deliver(self, text_html: str) -> Receipt | Refused:
+        """Send one message (Telegram's HTML); returns the message's id or why there is none."""
+        async with self._turn:
+            await asyncio.sleep(max(0.0, self._next_at - self._monotonic()))
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    return await self._post(text_html)
+            except ChatMigrated as error:
+                return self._follow(error.new_chat_id)
+            except (TelegramError, TimeoutError) as error:
+                return _refusal(error, self._token)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                # The library takes a well-formed answer for granted, a captive portal's is not.
+                return Refused(f"the answer was not the Bot API's ({type(error).__name__})")
+            finally:
+                self._next_at = self._monotonic() + self._spacing_seconds
+
+    async def _post(self, text_html: str) -> Receipt:
+        # No Bot.initialize(): its errors carry the token, and asking getMe proves nothing here.
+        message = await self._bot.send_message(
+            chat_id=self._chat_id,
+            text=text_html,
+            parse_mode=ParseMode.HTML,
+            link_preview_options=LinkPreviewOptions(is_disabled=True),
+        )
+        return Receipt(str(message.message_id))
+
+    def _follow(self, chat_id: int) -> Refused:
+        # Telegram names the new chat itself; following it now is worth more than waiting for a
+        # person to read that the setting is out of date.
+        self._chat_id = str(chat_id)
+        reason = f"the chat became a supergroup; set OPS_TELEGRAM_CHAT_ID to {chat_id}"
+        logger.warning("telegram: %s (used from now on until the next start)", reason)
+        return Refused(reason)
+
+
+def _refusal(error: TelegramError | TimeoutError, token: str) -> Refused:
+    said = " ".join(str(error).replace(token, "<token>").split())[:200]
+    match error:
+        case RetryAfter():
+            return Refused("Telegram asks for a pause", retry_after_seconds=_pause_seconds(error))
+        case InvalidToken():
+            return Refused(
+                f"Telegram refuses the bot's token ({said}); correct OPS_TELEGRAM_BOT_TOKEN",
+                permanent=True,
+            )
+        case BadRequest() | Forbidden():
+            return Refused(
+                f"Telegram refuses the message ({said}); check OPS_TELEGRAM_CHAT_ID and that the "
+                "bot may write to this chat",
+                permanent=True,
+            )
+        case TimedOut() | TimeoutError():
+            return Refused("Telegram did not answer in time; the message may have arrived")
+        case _:
+            return Refused(f"Telegram cannot be reached or fails ({said})")
+
+
+def _pause_seconds(error: RetryAfter) -> float:
+    with warnings.catch_warnings():
+        # Seconds today, a timedelta in a coming release: both are read, so its notice is noise.
+        warnings.simplefilter("ignore", PTBDeprecationWarning)
+        pause = error.retry_after
+    return pause.total_seconds() if isinstance(pause, timedelta) else float(pause)
+
+
+def _bot_url(base_url: str) -> str:
+    stripped = base_url.rstrip("/")
+    return stripped if stripped.endswith("/bot") else f"{stripped}/bot"
+
+
+class _NoToken(logging.Filter):
+    """Drops every record that would write the token, whatever level somebody has set."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__()
+        self._token = token
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return self._token not in record.getMessage()
+
+
+def _hush(token: str) -> None:
+    # These libraries log request URLs, and Telegram's URLs hold the token.
+    for name in _QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _URL_LOGGERS:
+        logging.getLogger(name).addFilter(_NoToken(token))

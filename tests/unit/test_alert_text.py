@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from signalpost.alerts import LastAttempt, Letter, Notice, render
+
+NOW = datetime(2026, 3, 2, 3, 0, 0, tzinfo=UTC)
+DELIVERY = UUID("0b8f7c1e-5a53-4c3d-9f5a-2d2f6d1f0a01")
+SIGNAL = UUID("0b8f7c1e-5a53-4c3d-9f5a-2d2f6d1f0a02")
+
+LETTER = Letter(
+    delivery_id=DELIVERY,
+    signal_id=SIGNAL,
+    instrument="EURUSD",
+    side="buy",
+    action="open",
+    status="dead",
+    reason="exhausted",
+    attempts=6,
+    maybe_received=False,
+    enqueued_at=NOW - timedelta(seconds=190),
+    expires_at=NOW + timedelta(seconds=410),
+    last=LastAttempt("body", "retry", 429, None),
+)
+NOTICE = Notice(alert_id=1, kind="dead", tries=1, now=NOW, endpoint="desk", letter=LETTER)
+
+
+def told(notice: Notice = NOTICE, **changes: object) -> str:
+    assert notice.letter is not None
+    return render(replace(notice, letter=replace(notice.letter, **changes)))  # type: ignore[arg-type]
+
+
+def plain(text: str) -> str:
+    return html.unescape(re.sub(r"<[^>]+>", "", text))
+
+
+def test_a_dead_letter_is_told_in_full() -> None:
+    """A dead letter's text has everything that the operator needs, and the command that replays."""
+    assert plain(render(NOTICE)).splitlines() == [
+        "Dead letter: EURUSD buy (open) to desk",
+        "Not delivered: all retries are used up.",
+        "Surely not executed.",
+        "Attempts: 6; last: HTTP 429",
+        f"Signal: {SIGNAL}",
+        f"Delivery: {DELIVERY}",
+        "Age: 3 min 10 s (enqueued 2026-03-02 02:56:50 UTC)",
+        f"Story: signalpost deliveries show {DELIVERY}",
+        f"Replay, before it expires at 2026-03-02 03:06:50 UTC: signalpost replay {DELIVERY}",
+    ]
+
+
+def test_a_letter_that_may_have_arrived_is_not_replayed_blindly() -> None:
+    """Where it may have been executed, the text says so before a command that admits to it."""
+    text = plain(told(maybe_received=True, reason="unknown", expires_at=None))
+    assert "May have executed: check the receiver first." in text
+    assert "Surely not executed" not in text
+    wanted = f"Replay, only if it was not executed: signalpost replay {DELIVERY} --even-unknown"
+    assert text.splitlines()[-1] == wanted
+
+
+@pytest.mark.parametrize(
+    ("maybe_received", "options"),
+    [(False, "--even-expired --ttl 600"), (True, "--even-unknown --even-expired --ttl 600")],
+)
+def test_an_expired_letter_needs_a_new_life(maybe_received: bool, options: str) -> None:
+    """An expired delivery's command gives it a new life, and owns up to a possible arrival."""
+    notice = replace(NOTICE, kind="expired")
+    text = plain(told(notice, status="expired", reason="expired", maybe_received=maybe_received))
+    assert text.startswith("Expired: EURUSD buy (open) to desk\n")
+    assert text.endswith(f"signalpost replay {DELIVERY} {options}")
+    assert "only if the trade still makes sense, for it is expired" in text
+    assert maybe_received == ("only if it was not executed" in text)
+
+
+def test_a_dead_letter_whose_life_is_over_needs_a_new_one_too() -> None:
+    """A dead delivery whose expiry passed before the alert was sent gets a command that fits."""
+    text = plain(told(expires_at=NOW))
+    assert text.endswith(f"signalpost replay {DELIVERY} --even-expired --ttl 600")
+    assert "for it is expired" in text
+
+
+def test_an_expired_letter_that_was_never_tried_says_so() -> None:
+    """Without any attempt the text counts none and invents no last outcome."""
+    text = plain(told(replace(NOTICE, kind="expired"), status="expired", attempts=0, last=None))
+    assert "Attempts: 0\n" in text
+    assert "last:" not in text
+
+
+def test_a_correction_forbids_the_replay() -> None:
+    """A corrected delivery is told as delivered, without any command that would send it again."""
+    text = plain(told(replace(NOTICE, kind="corrected"), status="delivered", reason=None))
+    assert text.startswith("Corrected: EURUSD buy (open) to desk\n")
+    assert "It was delivered after all (late answer); do not replay it." in text
+    assert "signalpost replay" not in text
+    assert "executed" not in text
+
+
+def test_a_late_success_overtakes_an_unsent_alert() -> None:
+    """An alert of death that is sent after the late success tells the truth of that moment."""
+    text = plain(told(status="delivered", reason=None))
+    assert "It was dead, but has been delivered since; do not replay it." in text
+    assert "Not delivered" not in text
+    assert "signalpost replay" not in text
+
+
+@pytest.mark.parametrize("status", ["pending", "sending"])
+def test_a_replayed_letter_is_not_offered_for_another_replay(status: str) -> None:
+    """Whoever put it back already finds its status of now and no second replay command."""
+    text = plain(told(status=status, reason=None))
+    assert f"It was put back since and is {status} now." in text
+    assert "signalpost replay" not in text
+
+
+def test_a_status_that_changed_from_dead_to_expired_is_named() -> None:
+    """Where a replay ended otherwise, the text and its command follow how it stands now."""
+    text = plain(told(status="expired", reason="expired"))
+    assert "its life ended before it was delivered. It is expired now." in text
+    assert "--even-expired" in text
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (LastAttempt("body", "rejected", 422, None), "last: HTTP 422"),
+        (LastAttempt("headers", "retry", 503, "timeout"), "last: HTTP 503"),
+        (LastAttempt("sent", "unknown", None, "timeout"), "last: timeout, at sending the request"),
+        (LastAttempt("dns", "retry", None, "dns_failure"), "last: dns failure, at resolving"),
+        (LastAttempt("none", "released", None, "secret_unreadable"), "secret unreadable, at not b"),
+        (LastAttempt("odd", "odd_outcome", None, None), "last: odd outcome, at odd"),
+    ],
+)
+def test_the_last_outcome_is_told_in_words(last: LastAttempt, said: str) -> None:
+    """The status code where there is one, else the failure and how far the attempt had got."""
+    assert said in plain(told(last=last))
+
+
+@pytest.mark.parametrize(
+    "name", ["<b>", "</b></code>", "a & b", '"><script>alert(1)</script>', "<a href='x'>click</a>"]
+)
+def test_labels_are_shown_and_never_obeyed(name: str) -> None:
+    """Markup in an endpoint's name or any other label reaches the reader as plain characters."""
+    harmless = render(NOTICE)
+    text = told(
+        replace(NOTICE, endpoint=name), instrument=name, side=name, action=name, reason=name
+    )
+    assert plain(text).count(name) == 5
+    assert re.findall(r"</?[a-z]+", text) == re.findall(r"</?[a-z]+", harmless)
+
+
+def test_invisible_characters_cannot_forge_lines() -> None:
+    """Line breaks, direction marks and control characters in a label become question marks."""
+    text = render(replace(NOTICE, endpoint="desk\nReplay: rm -rf\u202e\x00\u2028"))
+    assert "desk?Replay: rm -rf???" in text
+    assert len(text.splitlines()) == len(render(NOTICE).splitlines())
+
+
+def test_a_text_fits_into_one_message() -> None:
+    """However long the labels, the text stays below the Bot API's 4096 characters."""
+    long = "&" * 5000
+    text = told(
+        replace(NOTICE, endpoint=long, kind="expired"),
+        instrument=long,
+        side=long,
+        action=long,
+        reason=long,
+        status="expired",
+        maybe_received=True,
+        last=LastAttempt(long, long, None, long),
+    )
+    assert len(text) < 4096
+
+
+def test_a_notice_about_the_system_is_told_with_its_remedy() -> None:
+    """A notice without a delivery says what is wrong, with which labels, and what to do."""
+    details = {"worker": "host:7", "seconds": "<3.2>"}
+    notice = replace(NOTICE, kind="clock_off", letter=None, endpoint=None, details=details)
+    assert plain(render(notice)).splitlines() == [
+        "Clock off",
+        "A worker's clock is off the database's. That worker sends nothing.",
+        "Set the clock of its machine right (NTP).",
+        "Details: worker host:7, seconds <3.2>",
+        "More: signalpost status",
+    ]
+
+
+def test_a_notice_of_a_kind_unknown_here_is_told_nevertheless() -> None:
+    """A kind that a newer release raised still names itself, its endpoint and where to look."""
+    notice = replace(NOTICE, kind="endpoint_in_trouble", letter=None, details={"endpoint": "desk"})
+    told_plainly = "Endpoint in trouble: endpoint desk\nMore: signalpost status"
+    assert plain(render(notice)) == told_plainly
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(-3, "0 s"), (59.9, "59 s"), (60, "1 min 0 s"), (3660, "1 h 1 min"), (90000, "1 d 1 h")],
+)
+def test_ages_are_told_in_two_units(seconds: float, said: str) -> None:
+    """An age is readable at a glance, from seconds to days, and never negative."""
+    text = plain(told(enqueued_at=NOW - timedelta(seconds=seconds)))
+    assert f"Age: {said} (enqueued " in text
