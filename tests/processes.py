@@ -14,11 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from signalpost.embedded.marks import Ending
+import psutil
 
+from signalpost.embedded.marks import Ending
 from tests import stack
 
-__all__ = ["Program", "clean_environment", "signalpost", "wait_for"]
+__all__ = ["Program", "clean_environment", "gone", "signalpost", "wait_for"]
 
 OPERATORS_SETTINGS = re.compile(
     r"^(SIGNALPOST_.*|DATABASE_URL|REDIS_URL|SECRET_KEYS|PRODUCER_ID|HMAC_.*|OUTBOUND_.*|OPS_.*"
@@ -44,6 +45,18 @@ def wait_for(
     while not condition():
         assert time.monotonic() < end, f"{what} did not come true within {deadline} s"
         time.sleep(0.01)
+
+
+def gone(*pids: int) -> bool:
+    """Whether none of these processes runs; one that only waits to be reaped does not."""
+    return not any(map(_runs, pids))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Program:
@@ -119,7 +132,8 @@ class Program:
     def wait(self, deadline: float = 30.0) -> int:
         """Its exit code, once it has ended by itself and all its lines have been read."""
         code = self.process.wait(deadline)
-        self._reader.join(5)
+        # A process that it started may still hold the pipe.
+        self._reader.join(1)
         return code
 
     def end(self) -> int:

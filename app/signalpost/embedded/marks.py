@@ -80,22 +80,26 @@ def end_marked(
         seen |= found.keys()
         tier = max(ending.tier for ending in found.values())
         family = {process: ending for process, ending in found.items() if ending.tier == tier}
-        pids = {process.pid for process in family}
-        grace = 0.0
-        for process, ending in family.items():
-            if _parent(process) not in pids:
-                grace = max(grace, ending.grace_seconds)
-                with suppress(psutil.Error):
-                    process.send_signal(ending.number)
-        deadline = monotonic() + min(grace, longest_seconds)
-        while any(map(_alive, family)) and monotonic() < deadline:
+        _ask_to_end(family)
+        begin = monotonic()
+        while left := [process for process in family if _alive(process)]:
+            spent = monotonic() - begin
+            for process in left:
+                if spent >= min(family[process].grace_seconds, longest_seconds):
+                    with suppress(psutil.Error):
+                        process.kill()
             time.sleep(POLL_SECONDS)
-        for process in filter(_alive, family):
-            with suppress(psutil.Error):
-                process.kill()
-        # A killed server's children notice within moments, and a starting one may come up late.
+        # A killed server's children notice within moments, and one just started may be late.
         time.sleep(POLL_SECONDS)
     return len(seen)
+
+
+def _ask_to_end(family: Mapping[psutil.Process, Ending]) -> None:
+    pids = {process.pid for process in family}
+    for process, ending in family.items():
+        if _parent(process) not in pids:
+            with suppress(psutil.Error):
+                process.send_signal(ending.number)
 
 
 def _environment(process: psutil.Process) -> Mapping[str, str]:

@@ -115,6 +115,11 @@ class Stack:
             alive=True,
         )
 
+    def use_flower_port(self, port: int) -> None:
+        """Tell the world, now and after a restart, that Flower listens on `port`."""
+        self.credentials.flower_port = port
+        self._publish()
+
     def marks(self, ending: Ending) -> dict[str, str]:
         """The environment variables of a process that must not outlive this stack."""
         return self.warden.marks(ending)
@@ -185,6 +190,7 @@ class Stack:
             try:
                 server.start()
                 self._publish()
+                self._say(f"{server.name} runs again")
             except (EmbeddedError, OSError) as error:
                 self._say(str(error))
 

@@ -16,10 +16,12 @@ from signalpost.embedded.marks import end_marked
 __all__ = ["main"]
 
 LONGEST_SECONDS = 10.0
+# Spelled out: its home would load the settings, and this process is to be small.
+STACK_FILE = "stack.json"
 
 
 def main(owner: Path) -> None:
-    """Block until standard input closes, then end every process marked for `owner`."""
+    """Block until standard input closes, then end all that is marked for the folder `owner`."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     sys.stdout.write("ready\n")
@@ -27,6 +29,7 @@ def main(owner: Path) -> None:
     while sys.stdin.buffer.read(4096):
         pass
     end_marked(owner, longest_seconds=LONGEST_SECONDS)
+    (owner / STACK_FILE).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ COLOURS = (36, 32, 33, 35, 34, 96)
 RESET = "\x1b[0m"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # Other escape sequences and control characters could rewrite what is on the screen.
-ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[@-~]|[@-Z\\-_]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)")
+ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])?")
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
 
 
@@ -65,22 +65,26 @@ class PrefixedLines:
             if self._copy is not None:
                 os.write(self._copy, f"{plain}\n".encode(errors="replace"))
             try:
-                if self._lost:
-                    notice = f"({self._lost} lines left out while the terminal was held up)"
-                    self._waiting.put_nowait(f"{'':<{self._width}} | {notice}")
-                    self._lost = 0
+                self._tell_lost()
                 self._waiting.put_nowait(self._shown(name, text) if self._coloured else plain)
             except queue.Full:
                 self._lost += 1
 
     def close(self) -> None:
         """Write what waits, for two seconds at most, and close the copy; the stream stays open."""
-        with suppress(queue.Full):
-            self._waiting.put(None, timeout=FLUSH_SECONDS)
-            self._writer.join(FLUSH_SECONDS)
         with self._one_at_a_time:
+            with suppress(queue.Full):
+                self._tell_lost(FLUSH_SECONDS)
+                self._waiting.put(None, timeout=FLUSH_SECONDS)
+                self._writer.join(FLUSH_SECONDS)
             self._copy = None
             self._closing.close()
+
+    def _tell_lost(self, seconds: float = 0.0) -> None:
+        if self._lost:
+            notice = f"({self._lost} lines left out while the terminal was held up)"
+            self._waiting.put(f"{'':<{self._width}} | {notice}", seconds > 0, seconds)
+            self._lost = 0
 
     def _shown(self, name: str, text: str) -> str:
         colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])

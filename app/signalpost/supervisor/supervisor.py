@@ -200,7 +200,7 @@ class Supervisor:
                 signal.signal(number, handler)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Run:
     """One child as it runs now."""
 
