@@ -76,6 +76,13 @@ class Engine:
     async def start(self) -> None:
         """Begin to renew, rescue and expire; returns at once, also while the database is away."""
         await self.vigil.renew()
+        logger.info(
+            "engine started worker=%s id=%s window=%d%s",
+            self._outbox.worker_name,
+            self._outbox.worker_id,
+            self._window.size,
+            "" if self._enabled else ": sending is disabled (HMAC_PRODUCER_ENABLED)",
+        )
         self._loops = [
             asyncio.create_task(self.vigil.keep_renewing()),
             asyncio.create_task(self._for_ever(self.vigil.tend, RENEW_EVERY_SECONDS)),

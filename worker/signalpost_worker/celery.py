@@ -6,14 +6,17 @@ Run it by ``signalpost worker``, or as plain Celery:
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 from celery import Celery
+from celery.platforms import SecurityWarning
 from celery.schedules import crontab
 from celery.signals import setup_logging
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from signalpost import broker
 from signalpost.errors import SignalpostError
@@ -21,6 +24,13 @@ from signalpost.logs import configure_logging
 from signalpost.settings import Settings, load_settings
 from signalpost_worker import kombu_guard, steps, tasks
 from signalpost_worker.runtime import Runtime
+
+QUEUES = (
+    broker.DELIVER_QUEUE,
+    broker.DRAIN_QUEUE,
+    broker.ALERTS_QUEUE,
+    broker.UPKEEP_QUEUE,
+)
 
 VISIBILITY_SECONDS = 3600
 """Longer than any countdown (300 s) and any attempt (300 s): a message is not run twice while its
@@ -54,15 +64,8 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "task_create_missing_queues": False,
         "task_default_queue": broker.UPKEEP_QUEUE,
-        "task_queues": [
-            Queue(name)
-            for name in (
-                broker.DELIVER_QUEUE,
-                broker.DRAIN_QUEUE,
-                broker.ALERTS_QUEUE,
-                broker.UPKEEP_QUEUE,
-            )
-        ],
+        # Each with an exchange of its own: in a shared one, every message would reach all of them.
+        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
         "task_routes": {
             broker.DELIVER_TASK: {"queue": broker.DELIVER_QUEUE},
             broker.DRAIN_TASK: {"queue": broker.DRAIN_QUEUE},
@@ -78,6 +81,8 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 
 def create_app(settings: Settings) -> Celery:
     """Build the app of one process: configuration, tasks, steps."""
+    # Celery warns of root because pickled messages could run anything; here only JSON is accepted.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     kombu_guard.install()
     celery = Celery("signalpost")
     celery.conf.update(_configuration(settings))
@@ -89,7 +94,7 @@ def create_app(settings: Settings) -> Celery:
 
 @setup_logging.connect(weak=False)
 def _log(loglevel: int | str | None = None, **_: Any) -> None:
-    configure_logging(loglevel if isinstance(loglevel, int) else 20)
+    configure_logging(loglevel if isinstance(loglevel, int) else logging.INFO)
 
 
 try:
