@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 
 from signalpost.errors import IdempotencyConflict
 
-__all__ = ["DeliveryView", "NewSignal", "Stored", "identities", "standing"]
+__all__ = ["DeliveryView", "NewSignal", "Stored", "identities", "pending_among", "standing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,12 @@ ORDER BY given.position, endpoints.name
 """)
 
 
+_PENDING = text("""
+SELECT id FROM signalpost.deliveries
+WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'pending'
+""")
+
+
 def standing(conn: Connection, producer_id: str, signals: Sequence[NewSignal]) -> dict[str, Stored]:
     """What stands in the outbox of these signals, by key; those that are new are left out.
 
@@ -92,6 +98,11 @@ def standing(conn: Connection, producer_id: str, signals: Sequence[NewSignal]) -
         for signal in signals
         if signal.key in found
     }
+
+
+def pending_among(conn: Connection, delivery_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of the deliveries that are there, committed, and still to be sent."""
+    return set(conn.scalars(_PENDING, {"ids": list(delivery_ids)}))
 
 
 def identities(signals: Sequence[NewSignal]) -> dict[str, Any]:

@@ -1,0 +1,106 @@
+"""From what a strategy hands over to what the outbox stores, and to what Redis is told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, Final, Literal
+
+from signalpost.broker import Announcement
+from signalpost.core.signals import Signal, check_body_size, check_key
+from signalpost.errors import SignalError
+from signalpost.repository.enqueueing import Life
+from signalpost.repository.recognising import NewSignal, Stored
+
+__all__ = [
+    "DEFAULT",
+    "Ttl",
+    "announcements",
+    "endpoint_names",
+    "life",
+    "prepared",
+    "prepared_many",
+]
+
+LONGEST_SECONDS = 100 * 366 * 86400
+
+
+class _Default(Enum):
+    DEFAULT = "default"
+
+    def __repr__(self) -> str:
+        return "DEFAULT"
+
+
+DEFAULT: Final = _Default.DEFAULT
+"""A ttl that is not given: the endpoint's, else SIGNAL_TTL_SECONDS."""
+
+Ttl = float | None | Literal[_Default.DEFAULT]
+
+
+def prepared(
+    signal: Signal | Mapping[str, Any], key: str | None, *, producer_id: str, most_bytes: int
+) -> NewSignal:
+    """The signal as it is stored, with its id and key. Raises SignalError."""
+    made = signal if isinstance(signal, Signal) else Signal.model_validate(dict(signal))
+    identified = made.identified(producer_id, key)
+    signal_id, body = identified.id, identified.body()
+    if signal_id is None:
+        raise SignalError("id: could not be derived")
+    check_body_size(body, most_bytes)
+    return NewSignal(
+        id=signal_id,
+        key=str(signal_id) if key is None else check_key(key),
+        body=body,
+        instrument=identified.instrument,
+        side=identified.side,
+        action=identified.action,
+        expires_at=identified.expires_at,
+    )
+
+
+def prepared_many(
+    signals: Sequence[Signal | Mapping[str, Any]], *, producer_id: str, most_bytes: int
+) -> list[NewSignal]:
+    """The same for many; a SignalError tells the problems of all, by position from 0."""
+    made, problems = [], []
+    for position, signal in enumerate(signals):
+        try:
+            made.append(prepared(signal, None, producer_id=producer_id, most_bytes=most_bytes))
+        except SignalError as error:
+            problems += [f"[{position}] {problem}" for problem in error.problems]
+    if problems:
+        raise SignalError(*problems)
+    return made
+
+
+def life(ttl: Ttl, default_seconds: float) -> Life:
+    """How long deliveries live; `ttl` in seconds, None for ever. Raises SignalError."""
+    if ttl is DEFAULT:
+        return Life(default_ttl_seconds=default_seconds)
+    if ttl is None:
+        return Life(default_ttl_seconds=default_seconds, never=True)
+    if isinstance(ttl, bool) or not (math.isfinite(ttl) and 0 < ttl <= LONGEST_SECONDS):
+        raise SignalError("ttl: must be seconds above 0, or None for a signal that never expires")
+    return Life(default_ttl_seconds=default_seconds, ttl_seconds=float(ttl))
+
+
+def endpoint_names(endpoints: Sequence[str] | None) -> list[str] | None:
+    """The names; one name alone is meant as such, not as its letters."""
+    if endpoints is None:
+        return None
+    return [endpoints] if isinstance(endpoints, str) else list(endpoints)
+
+
+def announcements(signals: Sequence[NewSignal], stored: Sequence[Stored]) -> list[Announcement]:
+    """What Redis is to be told: every delivery that is still to be sent.
+
+    Those of duplicates too: the first call may have ended before it could announce them.
+    """
+    return [
+        Announcement(delivery.delivery_id, signal.id, signal.instrument, delivery.endpoint)
+        for signal, row in zip(signals, stored, strict=True)
+        for delivery in row.deliveries
+        if delivery.status == "pending"
+    ]
