@@ -1,0 +1,117 @@
+"""ASGI as it comes: a body within bounds, headers, the URL that was meant, an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+__all__ = [
+    "BodyTooLarge",
+    "Disconnected",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+    "answer",
+    "headers_of",
+    "lifespan",
+    "public_url_of",
+    "read_body",
+]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class BodyTooLarge(Exception):
+    """More bytes than the receiver takes."""
+
+
+class Disconnected(Exception):
+    """The sender went away in the middle of its request."""
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """The request's headers with lower-case names; repeated ones joined (RFC 9110, section 5.3)."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+async def read_body(
+    receive: Receive, headers: Mapping[str, str], *, max_bytes: int, timeout_seconds: float
+) -> bytes:
+    """The whole body, never more than `max_bytes` of it in memory.
+
+    Raises BodyTooLarge as soon as that is known, Disconnected, and TimeoutError.
+    """
+    length = headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > max_bytes):
+        raise BodyTooLarge
+    body = bytearray()
+    async with asyncio.timeout(timeout_seconds):
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            body += message.get("body", b"")
+            if len(body) > max_bytes:
+                raise BodyTooLarge
+            if not message.get("more_body", False):
+                return bytes(body)
+
+
+def public_url_of(public_url: str, scope: Scope) -> str:
+    """The URL that the producer signed for, with the query as received.
+
+    Authority and path come from the receiver's own `public_url`, be it the full URL of the endpoint
+    or a base of it: what a proxy stripped from the path's front is put back.
+    """
+    configured = urlsplit(public_url)
+    prefix = configured.path.rstrip("/")
+    raw_path = scope.get("raw_path") or scope["path"].encode()
+    received = raw_path.decode("latin-1").partition("?")[0]
+    if prefix and (received in ("", "/") or prefix.endswith(received)):
+        path = configured.path
+    elif received == prefix or received.startswith(prefix + "/"):
+        path = received
+    else:
+        path = prefix + received
+    query = scope.get("query_string", b"").decode("latin-1")
+    return f"{configured.scheme}://{configured.netloc}{path}" + (f"?{query}" if query else "")
+
+
+async def answer(
+    send: Send, status: int, content: Mapping[str, Any], headers: Mapping[str, str]
+) -> None:
+    """Send a JSON answer."""
+    body = json.dumps(content, separators=(",", ":")).encode()
+    fields = {
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        **headers,
+    }
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(name.encode(), value.encode()) for name, value in fields.items()],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def lifespan(receive: Receive, send: Send) -> None:
+    """Say yes to a server that asks whether the app is up, and when it goes down."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
