@@ -47,7 +47,7 @@ def exact_number(value: object) -> Decimal:
         # float's own repr: a numpy.float64 is a float whose repr is "np.float64(1.1)".
         number = Decimal(float.__repr__(value))
     elif isinstance(value, Decimal):
-        number = value
+        number = Decimal(value)
     elif isinstance(value, Integral):
         number = Decimal(_integer(value))
     elif isinstance(value, str) and len(value) <= MAX_NUMBER_LENGTH:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -91,9 +90,7 @@ class Signal(BaseModel):
     stop_loss: Price | None = None
     take_profit: Price | None = None
     confidence: Annotated[Decimal, BeforeValidator(_confidence)]
-    reason: Annotated[
-        str, Field(min_length=1, max_length=200), AfterValidator(exactjson.checked_text)
-    ]
+    reason: Annotated[str, Field(min_length=1, max_length=200)]
     timestamp: Instant
     action: Action = "open"
     payload: Annotated[dict[str, Any], BeforeValidator(_payload)] = Field(default_factory=dict)

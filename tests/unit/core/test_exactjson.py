@@ -47,6 +47,11 @@ class ForeignFloat(float):
         return f"foreign({float(self)})"
 
 
+class ForeignDecimal(Decimal):
+    def __str__(self) -> str:
+        return "foreign"
+
+
 class ForeignInteger:
     """Stands for numpy's integers, which are registered as Integral and are no int."""
 
@@ -78,6 +83,7 @@ Integral.register(ForeignInteger)
         (-0.0, "0.0"),
         (5e-324, "0." + "0" * 323 + "5"),
         (ForeignFloat(1.1), "1.1"),
+        (ForeignDecimal("1.10"), "1.10"),
         (ForeignInteger(), "7"),
     ],
 )
@@ -173,7 +179,13 @@ def test_every_finite_float_fits(number: float) -> None:
 
 def test_kinds_that_only_look_like_json_become_plain() -> None:
     """Enums, mappings, tuples and foreign integers are taken for what they hold."""
-    value = UserDict({"a": Colour.RED, "b": Level.HIGH, "c": (1, OrderedDict(d=ForeignInteger()))})
+    value = UserDict(
+        {
+            "a": Colour.RED,
+            "b": Level.HIGH,
+            "c": (ForeignDecimal(1), OrderedDict(d=ForeignInteger())),
+        }
+    )
     clean = exactjson.normalised(value)
     assert clean == {"a": "red", "b": 3, "c": [1, {"d": 7}]}
     assert exactjson.encode(clean) == b'{"a":"red","b":3,"c":[1,{"d":7}]}'

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 from uuid import UUID
 
@@ -285,6 +286,17 @@ def test_times_are_kept_in_utc() -> None:
     assert made.timestamp == NOW
     assert type(made.timestamp) is datetime
     assert made.body() == BODY
+
+
+def test_enums_of_texts_are_taken_for_their_values() -> None:
+    """A strategy with enums of its own sends what they hold."""
+
+    class Name(str, Enum):  # noqa: UP042  its str() is "Name.BUY", which must not be sent
+        EURUSD = "EURUSD"
+        BUY = "buy"
+        WHY = "RSI back above 30"
+
+    assert signal(instrument=Name.EURUSD, side=Name.BUY, reason=Name.WHY).body() == BODY
 
 
 def test_a_signal_does_not_change() -> None:

@@ -190,6 +190,12 @@ def test_a_url_that_is_none_is_refused(profile: Profile, url: str) -> None:
         verify(**ONE.request(profile=profile, url=url))
 
 
+def test_the_case_of_the_host_does_not_matter_to_the_signature() -> None:
+    """A Host header in capitals is signed in lower case (RFC 9421, 2.2.3)."""
+    outgoing = replace(ONE.outgoing, authority="RECEIVER.Example")
+    assert sign(outgoing, keys=[WORDS], key_ids=ONE.key_ids) == ONE.headers
+
+
 def test_ipv6_hosts_and_ports_are_kept() -> None:
     """An IPv6 literal with a port is signed and verified as it stands in the Host header."""
     outgoing = replace(ONE.outgoing, authority="[::1]:8443")

@@ -161,6 +161,10 @@ FRAGMENTS = st.sampled_from(
     | st.text(st.characters(max_codepoint=126, min_codepoint=32))
 )
 @example('a=( "b";c "d"  );e=-1.5,\tf, g=?0;h;i="j\\\\", k=:YQ==:, l=@1, m=t/*')
+@example('a=("b""c")')
+@example("a=1234567890123456")
+@example("a=1.2345")
+@example("a=1234567890123.1")
 def test_our_reader_takes_no_field_that_the_rfc_refuses(text: str) -> None:
     """What our strict reader takes as a dictionary, http_sf takes with the same keys."""
     try:

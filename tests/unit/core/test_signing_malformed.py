@@ -195,6 +195,8 @@ def test_a_malformed_fact_is_refused_though_soundly_signed(name: str, value: str
         (COVERED, PARAMS + ';alg="hmac-sha512"', "not hmac-sha256"),
         (COVERED, PARAMS + ";alg=hmac-sha256", "not hmac-sha256"),
         (COVERED, PARAMS + ';alg=""', "not hmac-sha256"),
+        (COVERED, PARAMS + ";created=1768487401", "Signature-Input header is malformed"),
+        (COVERED, PARAMS + ";Created=1768487401", "Signature-Input header is malformed"),
     ],
 )
 def test_a_sound_signature_that_proves_less_is_refused(
