@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from types import TracebackType
+from typing import Self
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -42,6 +44,10 @@ class Conversation:
             self.received += await self._reader.readexactly(1)
         return bytes(self.received)
 
+    async def hear(self) -> None:
+        """Wait for any bytes at all."""
+        await self._until(lambda: len(self.received) > 0)
+
     async def say(self, data: bytes) -> None:
         """Send bytes, as far as the other side takes them."""
         self._writer.write(data)
@@ -55,19 +61,28 @@ class Conversation:
         except (EOFError, OSError):
             return
 
+    @property
+    def closed(self) -> bool:
+        """Whether our end is closed for good."""
+        inner: socket.socket | None = self._writer.get_extra_info("socket")
+        return inner is None or inner.fileno() == -1
+
+    def push(self, data: bytes) -> None:
+        """Send bytes at once, without the event loop."""
+        inner: socket.socket = self._writer.get_extra_info("socket")
+        assert os.write(inner.fileno(), data) == len(data)
+        self.sent += len(data)
+
+    def hang_up(self) -> None:
+        """Say at once, without the event loop, that nothing more will come (FIN)."""
+        inner: socket.socket = self._writer.get_extra_info("socket")
+        inner.shutdown(socket.SHUT_WR)
+
     def reset(self) -> None:
         """Drop the connection the rude way (RST)."""
         inner: socket.socket = self._writer.get_extra_info("socket")
         inner.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
-
-    def half_close(self) -> None:
-        """Say no more, but go on listening."""
-        self._writer.write_eof()
-
-    def close(self) -> None:
-        """Hang up."""
-        self._writer.close()
 
     async def _until(self, satisfied: Callable[[], bool]) -> None:
         while not satisfied():
@@ -102,7 +117,7 @@ class RawReceiver:
         self._host = host
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> RawReceiver:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._converse, self._host, 0, ssl=self._tls)
         inner = self._server.sockets[0]
         # A small window, so that what an endless body can push is a measure of what was read.
@@ -120,6 +135,7 @@ class RawReceiver:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await wait_for(lambda: all(talk.closed for talk in self.talks))
 
     @property
     def url(self) -> str:

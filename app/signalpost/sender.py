@@ -17,6 +17,7 @@ import httpx
 from signalpost.core.outcomes import Answer, Failure, Phase
 from signalpost.core.targets import read_target
 from signalpost.transport.failures import UNSENT, failed
+from signalpost.transport.opening import refuse_disguise
 from signalpost.transport.progress import LastCheck, Progress
 
 __all__ = ["EXCERPT_BYTES", "LastCheck", "Parcel", "Progress", "Sender"]
@@ -150,6 +151,8 @@ def _destination(url: str) -> tuple[httpx.URL, bytes, Mapping[str, str]]:
 
 
 def _request(parcel: Parcel, progress: Progress) -> httpx.Request:
+    # Before httpx, which takes some of these for invalid URLs.
+    refuse_disguise(read_target(parcel.url).host, progress)
     url, target, extra = _destination(parcel.url)
     # As a stream: from bytes, httpx would build the headers three times over to add its own.
     return httpx.Request(

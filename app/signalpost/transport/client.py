@@ -19,14 +19,13 @@ from signalpost.core.addresses import Network
 from signalpost.core.outcomes import Failure, Phase
 from signalpost.transport.connector import Connector, Lane, Origin
 from signalpost.transport.failures import failed
+from signalpost.transport.listener import MAX_INFORMATIONAL
 from signalpost.transport.progress import AttemptFailed, LastCheck, Progress
 
 KEEPALIVE_SECONDS = 30.0
 DNS_CACHE_SECONDS = 30
 MAX_LINE_BYTES = 8190
 MAX_HEADERS = 128
-MAX_INFORMATIONAL = 32
-"""Answers of class 1xx before the real one (RFC 9110, section 15.2); more is a storm."""
 _READ_BYTES = 4096
 _ONE_WRITE_BYTES = 64 * 1024
 _FORBIDDEN_IN_HEAD = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -45,6 +44,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         ssl_context: verifies receivers; None takes the system's authorities. The transport owns it
             from then on.
         keepalive_seconds: how long an idle connection is kept.
+        dns_cache_seconds: how long an answer of the resolver is believed.
         resolver: asks for addresses; None asks the system.
     """
 
@@ -57,6 +57,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         *,
         ssl_context: ssl.SSLContext | None = None,
         keepalive_seconds: float = KEEPALIVE_SECONDS,
+        dns_cache_seconds: int = DNS_CACHE_SECONDS,
         resolver: AbstractResolver | None = None,
     ) -> None:
         self._allow_networks = tuple(allow_networks)
@@ -65,6 +66,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             self._ssl_context.minimum_version, ssl.TLSVersion.TLSv1_2
         )
         self._keepalive_seconds = keepalive_seconds
+        self._dns_cache_seconds = dns_cache_seconds
         self._resolver = resolver
         self._connector: Connector | None = None
 
@@ -100,6 +102,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 max_field_size=MAX_LINE_BYTES,
                 max_headers=MAX_HEADERS,
             )
+            lane.listener.expect_answer()
             progress.advance(Phase.SENT)
             for part in [head + body] if len(body) <= _ONE_WRITE_BYTES else [head, body]:
                 lane.write(part)
@@ -122,7 +125,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 self._allow_networks,
                 self._ssl_context,
                 keepalive_seconds=self._keepalive_seconds,
-                dns_cache_seconds=DNS_CACHE_SECONDS,
+                dns_cache_seconds=self._dns_cache_seconds,
                 resolver=self._resolver,
             )
         return self._connector
@@ -178,6 +181,7 @@ async def _answer(lane: Lane) -> tuple[RawResponseMessage, StreamReader]:
     for _ in range(MAX_INFORMATIONAL + 1):
         message, payload = await lane.protocol.read()
         if not 100 <= message.code < 200 or message.code == 101:
+            lane.listener.follow(payload)
             return message, payload
     raise AttemptFailed(Failure.PROTOCOL, f"more than {MAX_INFORMATIONAL} informational answers")
 

@@ -21,9 +21,10 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 
-from signalpost.core.addresses import Network, odd_literal
-from signalpost.core.outcomes import Failure, Phase
-from signalpost.transport.opening import Gate, MarkedHandshake, Opening, WireSocket
+from signalpost.core.addresses import Network
+from signalpost.core.outcomes import Failure
+from signalpost.transport.listener import Listener
+from signalpost.transport.opening import Gate, MarkedHandshake, Opening, WireSocket, refuse_disguise
 from signalpost.transport.progress import AttemptFailed, Progress
 from signalpost.transport.resolver import ThreadResolver
 
@@ -51,6 +52,7 @@ class Lane:
         sock: WireSocket,
     ) -> None:
         self.protocol = protocol
+        self.listener = Listener.of(protocol, transport)
         self._connection = connection
         self._transport = transport
         self._socket = sock
@@ -61,7 +63,7 @@ class Lane:
         Args:
             tickets: it may have sent TLS session tickets, which look like speech from outside.
         """
-        if self.protocol.should_close or self._transport.is_closing():
+        if self.listener.heard or self.protocol.should_close or self._transport.is_closing():
             return False
         poll = select.poll()
         poll.register(self._socket, _CLOSED if tickets else _CLOSED | select.POLLIN)
@@ -80,6 +82,7 @@ class Lane:
         if self.protocol.should_close:
             self.abort()
         else:
+            self.listener.rest()
             self._connection.release()
 
     def abort(self) -> None:
@@ -139,9 +142,7 @@ class Connector:
             Exception: of aiohttp, of the resolver, or OSError.
         """
         encrypted = origin.scheme == "https"
-        if odd_literal(origin.host):
-            progress.advance(Phase.CONNECT)
-            raise AttemptFailed(Failure.ADDRESS, "the host is a number but no dotted IPv4 address")
+        refuse_disguise(origin.host, progress)
         while True:
             opening = Opening(progress, encrypted=encrypted)
             lane = await self._lend(origin, opening)

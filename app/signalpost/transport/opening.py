@@ -16,15 +16,26 @@ from weakref import WeakValueDictionary
 
 from aiohttp.tracing import Trace
 
-from signalpost.core.addresses import Network, allowed, read_address, refused
-from signalpost.core.outcomes import Phase
-from signalpost.transport.progress import Progress
+from signalpost.core.addresses import Network, allowed, odd_literal, read_address, refused
+from signalpost.core.outcomes import Failure, Phase
+from signalpost.transport.progress import AttemptFailed, Progress
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 # Answers are small. A fixed window keeps an endless body in the receiver's memory, not in ours.
 _RECEIVE_BUFFER_BYTES = 64 * 1024
+
+
+def refuse_disguise(host: str, progress: Progress) -> None:
+    """Refuse a host that only the resolver would know for an address, such as 2130706433.
+
+    Raises:
+        AttemptFailed: it is one.
+    """
+    if odd_literal(host):
+        progress.advance(Phase.CONNECT)
+        raise AttemptFailed(Failure.ADDRESS, "the host is a number but no dotted IPv4 address")
 
 
 class AddressRefused(OSError):
