@@ -24,14 +24,18 @@ if TYPE_CHECKING:
         SignalpostError,
         SignatureError,
     )
+    from signalpost.producer import DeliveryView, Enqueued, Producer
 
 __all__ = [
     "DatabaseUnavailable",
+    "DeliveryView",
     "EnqueueError",
     "EnqueueTimeout",
     "EnqueueUnknown",
+    "Enqueued",
     "IdempotencyConflict",
     "NoEndpoint",
+    "Producer",
     "Profile",
     "Signal",
     "SignalError",
@@ -42,6 +46,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DeliveryView": "signalpost.producer",
+    "Enqueued": "signalpost.producer",
+    "Producer": "signalpost.producer",
     "Profile": "signalpost.core.signing",
     "Signal": "signalpost.core.signals",
     "Verified": "signalpost.core.signing",
