@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, insert, select, text, update
 
+from signalpost.broker import Announcement, Broker
 from signalpost.models import (
     AlertRow,
     AttemptRow,
@@ -99,3 +100,8 @@ def mark_alert_sent(connection: Connection, alert_id: int) -> None:
         .where(table.c.id == alert_id)
         .values(sent_at=text("clock_timestamp()"), receipt="1")
     )
+
+
+def announce(broker: Broker, delivery_id: UUID) -> bool:
+    """Send a delivery's own message."""
+    return broker.announce([Announcement(delivery_id, delivery_id, "AAPL", "tests")])

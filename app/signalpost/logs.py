@@ -14,8 +14,9 @@ _TALKATIVE = {
     "httpcore": logging.WARNING,
     "aiohttp": logging.WARNING,
     "telegram": logging.WARNING,
-    # Two lines a message at INFO; our own line already says more.
-    "celery.app.trace": logging.WARNING,
+    # Two lines a message at INFO, a traceback for each one handed back at shutdown; our own line
+    # already says more.
+    "celery.app.trace": logging.ERROR,
     "celery.worker.strategy": logging.WARNING,
     "alembic": logging.WARNING,
 }

@@ -15,6 +15,7 @@ from signalpost.core.signing import Profile, verify
 from signalpost.secretbox import SecretBox
 from tests import receivers, rows
 from tests.engines import SEALED, SECRET, engine_rig
+from tests.waiting import counts, until
 
 BODY = b'{"instrument":"AAPL"}'
 
@@ -31,20 +32,6 @@ def deliveries(engine: Engine, url: str, count: int = 1, **values: Any) -> list[
             )
             for _ in range(count)
         ]
-
-
-def counts(engine: Engine) -> dict[str, int]:
-    with engine.connect() as connection:
-        found = connection.execute(
-            text("SELECT status, count(*) FROM signalpost.deliveries GROUP BY status")
-        )
-        return {row[0]: row[1] for row in found}
-
-
-async def until(condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - the database rings no bell
-            await asyncio.sleep(0.02)
 
 
 def look(engine: Engine, question: Callable[[Connection], Any]) -> Any:
@@ -440,10 +427,8 @@ async def test_one_record_that_the_database_refuses_does_not_hide_the_others(
             for claim, answer in zip(taken, answers, strict=True)
         ]
         results = await rig.outbox.record(records)
-        details = [
-            look(engine, lambda connection, c=claim: rows.attempts(connection, c.delivery_id))[0]
-            for claim in taken
-        ]
+        with engine.connect() as connection:
+            details = [rows.attempts(connection, item.delivery_id)[0] for item in taken]
     assert all(result is not None and result.applied for result in results)
     assert counts(engine) == {"delivered": 9}
     assert [item["detail"] for item in details].count("the record was refused") == 1
