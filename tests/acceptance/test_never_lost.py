@@ -163,11 +163,13 @@ async def test_sigterm_lets_a_request_finish_and_leaves_no_claim_behind(
     engine: Engine, database_url: str, redis_url: str
 ) -> None:
     """A worker told to end waits for its answers, records them and exits well."""
-    async with receivers.receiver(slow_accept) as receiver:
-        async with worker(database_url, redis_url) as program:
-            outbox(engine, receiver.url, 5)
-            Broker(redis_url).ring()
-            await receiver.wait_for(5)
+    async with (
+        receivers.receiver(slow_accept) as receiver,
+        worker(database_url, redis_url) as program,
+    ):
+        outbox(engine, receiver.url, 5)
+        Broker(redis_url).ring()
+        await receiver.wait_for(5)
     assert program.process.returncode == 0
     assert counts(engine) == {"delivered": 5}
     assert column(engine, "SELECT count(*) FROM signalpost.workers WHERE stopped_at IS NULL") == [0]

@@ -2,9 +2,9 @@
 
     python tests/measurements/deliveries.py [worker processes] [rounds]
 
-Everything runs on this machine: PostgreSQL (fsync on), valkey, workers, the receiver (a process
-of its own that answers at once) and the producer, so the figures say what this machine does with all
-of it together. Rates of one machine are not those of another; compare rows of one run.
+Everything runs on this machine: PostgreSQL (fsync on), valkey, workers, the producer and the
+receiver (a process of its own that answers at once), so the figures say what this machine does with
+all of it together. Rates of one machine are not those of another; compare rows of one run.
 """
 
 from __future__ import annotations
