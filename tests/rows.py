@@ -66,20 +66,20 @@ def add_worker(connection: Connection, **values: Any) -> UUID:
 def delivery(connection: Connection, delivery_id: UUID) -> Mapping[str, Any]:
     """One delivery as it stands."""
     table = DeliveryRow.__table__
-    return connection.execute(select(table).where(table.c.id == delivery_id)).mappings().one()
+    return dict(connection.execute(select(table).where(table.c.id == delivery_id)).mappings().one())
 
 
 def attempts(connection: Connection, delivery_id: UUID) -> list[Mapping[str, Any]]:
     """The attempts of one delivery, in order."""
     table = AttemptRow.__table__
     statement = select(table).where(table.c.delivery_id == delivery_id).order_by(table.c.number)
-    return list(connection.execute(statement).mappings())
+    return [dict(row) for row in connection.execute(statement).mappings()]
 
 
 def alerts(connection: Connection) -> list[Mapping[str, Any]]:
     """All alerts, in order."""
     table = AlertRow.__table__
-    return list(connection.execute(select(table).order_by(table.c.id)).mappings())
+    return [dict(row) for row in connection.execute(select(table).order_by(table.c.id)).mappings()]
 
 
 def database_now(connection: Connection) -> Any:
@@ -94,10 +94,9 @@ def add_alert(connection: Connection, **values: Any) -> int:
 
 def mark_alert_sent(connection: Connection, alert_id: int) -> None:
     """Let an alert have reached the operator."""
-    table = AlertRow.__table__
     connection.execute(
-        update(table)
-        .where(table.c.id == alert_id)
+        update(AlertRow)
+        .where(AlertRow.id == alert_id)
         .values(sent_at=text("clock_timestamp()"), receipt="1")
     )
 

@@ -61,9 +61,12 @@ def test_a_notice_is_raised_once_until_it_is_old(engine: Engine) -> None:
     with engine.begin() as connection:
         endpoint_id = rows.add_endpoint(connection)
 
-        def raise_it(**values: float) -> int | None:
+        def raise_it(quiet_seconds: float = 3600) -> int | None:
             return notices.raise_notice(
-                connection, kind="secret_unreadable", endpoint_id=endpoint_id, **values
+                connection,
+                kind="secret_unreadable",
+                endpoint_id=endpoint_id,
+                quiet_seconds=quiet_seconds,
             )
 
         first = raise_it()

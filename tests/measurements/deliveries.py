@@ -1,6 +1,6 @@
 """How fast and how soon: bulk, singles and latency of real workers on real servers.
 
-    python tests/measurements/deliveries.py [worker processes] [rounds]
+    python -m tests.measurements.deliveries [worker processes] [rounds]
 
 Everything runs on this machine: PostgreSQL (fsync on), valkey, workers, the producer and the
 receiver (a process of its own that answers at once), so the figures say what this machine does with
@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from redis import Redis
 from sqlalchemy import Engine, text
 
 from signalpost import Producer, Signal
@@ -82,7 +83,10 @@ def wait_delivered(engine: Engine, count: int) -> None:
     raise SystemExit("not everything was delivered in time")
 
 
-def clear(engine: Engine) -> None:
+def clear(engine: Engine, redis: Redis) -> None:
+    """Begin a case with nothing left of the one before, messages that find nothing included."""
+    while redis.exists("deliver", "drain", "unacked"):
+        time.sleep(0.02)
     with engine.begin() as connection:
         connection.execute(text("TRUNCATE signalpost.signals, signalpost.endpoints CASCADE"))
 
@@ -100,8 +104,8 @@ def fill(engine: Engine, url: str, count: int) -> list[Announcement]:
     return made
 
 
-def bulk(engine: Engine, broker: Broker, url: str) -> float:
-    clear(engine)
+def bulk(engine: Engine, redis: Redis, broker: Broker, url: str) -> float:
+    clear(engine, redis)
     fill(engine, url, BULK)
     began = time.perf_counter()
     broker.ring()
@@ -109,8 +113,8 @@ def bulk(engine: Engine, broker: Broker, url: str) -> float:
     return BULK / (time.perf_counter() - began)
 
 
-def singles(engine: Engine, broker: Broker, url: str) -> float:
-    clear(engine)
+def singles(engine: Engine, redis: Redis, broker: Broker, url: str) -> float:
+    clear(engine, redis)
     made = fill(engine, url, SINGLES)
     began = time.perf_counter()
     for item in made:
@@ -119,9 +123,11 @@ def singles(engine: Engine, broker: Broker, url: str) -> float:
     return SINGLES / (time.perf_counter() - began)
 
 
-def paced(engine: Engine, producer: Producer, url: str, pipe: Connection) -> list[float]:
+def paced(
+    engine: Engine, redis: Redis, producer: Producer, url: str, pipe: Connection
+) -> list[float]:
     """Milliseconds from before each enqueue to the request's arrival, in order of size."""
-    clear(engine)
+    clear(engine, redis)
     with engine.begin() as connection:
         rows.add_endpoint(connection, url=url, secret_ciphertext=SEALED)
     called: dict[str, float] = {}
@@ -159,7 +165,8 @@ def main(workers: int, rounds: int) -> None:
         ours, theirs = multiprocessing.Pipe()
         server = multiprocessing.Process(target=receive, args=(theirs,), daemon=True)
         server.start()
-        ends.callback(lambda: (ours.send(False), server.join(5)))
+        ends.callback(server.join, 5)
+        ends.callback(ours.send, False)
         url = f"http://127.0.0.1:{ours.recv()}/hook"
         environment = {
             "DATABASE_URL": database_url,
@@ -172,16 +179,17 @@ def main(workers: int, rounds: int) -> None:
             program = ends.enter_context(Program(argv, env=environment))
             program.wait_for_line("ready")
         broker = Broker(redis_url)
+        redis = ends.enter_context(Redis.from_url(redis_url))
         producer = ends.enter_context(
             Producer(database_url, redis_url, producer_id="measure", environ={})
         )
-        singles(engine, broker, url)  # warm
+        singles(engine, redis, broker, url)  # warm
         print(f"{workers} worker process(es), medians of {rounds} rounds")
-        rate = statistics.median(bulk(engine, broker, url) for _ in range(rounds))
+        rate = statistics.median(bulk(engine, redis, broker, url) for _ in range(rounds))
         print(f"bulk (drain):      {rate:8.0f} deliveries/s")
-        rate = statistics.median(singles(engine, broker, url) for _ in range(rounds))
+        rate = statistics.median(singles(engine, redis, broker, url) for _ in range(rounds))
         print(f"singles (deliver): {rate:8.0f} deliveries/s")
-        found = [paced(engine, producer, url, ours) for _ in range(rounds)]
+        found = [paced(engine, redis, producer, url, ours) for _ in range(rounds)]
         for share in (0.5, 0.99):
             value = statistics.median(times[int(len(times) * share)] for times in found)
             print(f"enqueue to receipt at {PER_SECOND}/s, p{share * 100:.0f}: {value:6.1f} ms")

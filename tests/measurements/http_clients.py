@@ -1,16 +1,17 @@
-"""POST/s of the sender beside bare aiohttp, in one run on one receiver (docs/adr/0003).
+"""What a POST of the sender costs beside one of bare aiohttp, in one run (docs/adr/0003).
 
     python tests/measurements/http_clients.py [seconds per cell]
 
-The receiver is a process of its own that answers as fast as asyncio can. The two clients take turns
-and the better of the turns counts, so that what else the machine does weighs on both alike. Trust
-the ratio, not the rate.
+The receiver is a process of its own that answers as fast as asyncio can. The two clients take
+turns, and the median turn counts. The ratio is of processor time per request, which other work on
+the machine disturbs least; the rates are for the eye.
 """
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -26,7 +27,7 @@ from signalpost.transport import AiohttpTransport
 BODY = b'{"instrument":"EURUSD","side":"buy"}' * 10
 HEADERS = {f"X-Header-{n}": "x" * 40 for n in range(12)} | {"Content-Type": "application/json"}
 ANSWER = b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
-TURNS = 3
+TURNS = 5
 
 Post = Callable[[], Awaitable[object]]
 
@@ -56,8 +57,10 @@ def receive(pipe: Connection) -> None:
     asyncio.run(serve())
 
 
-async def rate(post: Post, concurrent: int, seconds: float) -> float:
+async def measured(post: Post, concurrent: int, seconds: float) -> tuple[float, float]:
+    """Requests a second, and processor seconds a request."""
     end = time.perf_counter() + seconds
+    spent = time.process_time()
     done = 0
 
     async def worker() -> None:
@@ -67,7 +70,7 @@ async def rate(post: Post, concurrent: int, seconds: float) -> float:
             done += 1
 
     await asyncio.gather(*(worker() for _ in range(concurrent)))
-    return done / seconds
+    return done / seconds, (time.process_time() - spent) / done
 
 
 async def compare(port: int, seconds: float) -> None:
@@ -90,14 +93,16 @@ async def compare(port: int, seconds: float) -> None:
                 await response.read()
 
         for concurrent in (1, 64):
-            best = {"aiohttp": 0.0, "sender": 0.0}
+            turns: dict[str, list[tuple[float, float]]] = {"aiohttp": [], "sender": []}
             for _ in range(TURNS):
                 for name, post in (("aiohttp", bare), ("sender", ours)):
-                    best[name] = max(best[name], await rate(post, concurrent, seconds))
-            ratio = best["sender"] / best["aiohttp"]
-            print(  # noqa: T201
-                f"{concurrent:3} at once: aiohttp {best['aiohttp']:6.0f}/s, "
-                f"sender {best['sender']:6.0f}/s, ratio {ratio:.2f}"
+                    turns[name].append(await measured(post, concurrent, seconds))
+            rates = {name: statistics.median(rate for rate, _ in of) for name, of in turns.items()}
+            costs = {name: statistics.median(cost for _, cost in of) for name, of in turns.items()}
+            print(
+                f"{concurrent:3} at once: "
+                + ", ".join(f"{n} {rates[n]:.0f}/s {costs[n] * 1e6:.0f} us" for n in turns)
+                + f"; sender at {costs['aiohttp'] / costs['sender']:.0%} of aiohttp"
             )
     await sender.aclose()
 
