@@ -1,0 +1,141 @@
+"""What docs/producing.md and docs/receiving.md show does what they say, run as it stands there."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import runpy
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from signalpost import Producer, Signal
+from signalpost.core.signing import Outgoing, secret_bytes, sign
+from signalpost.models import AuditRow
+from signalpost.repository.endpoints import NewEndpoint, add_endpoint, new_secret
+from signalpost.repository.evidence import gather
+from signalpost.secretbox import SecretBox
+from signalpost.settings import load_settings
+
+DOCS = Path(__file__).parents[2] / "docs"
+_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+URL = "https://desk.example/signals"
+
+
+def _shown_on(page: str, folder: Path) -> dict[str, Any]:
+    """Everything that the page's Python blocks define, each run as a script of its own."""
+    blocks = _BLOCK.findall((DOCS / page).read_text())
+    names: dict[str, Any] = {}
+    for number, block in enumerate(blocks):
+        script = folder / f"block_{number}.py"
+        script.write_text(block)
+        names |= runpy.run_path(str(script))
+    return names
+
+
+def _signal(minute: int) -> Signal:
+    return Signal(
+        instrument="AAPL",
+        side="buy",
+        entry_price="189.50",
+        stop_loss="184.00",
+        take_profit="199.00",
+        confidence="0.82",
+        reason="a test",
+        timestamp=datetime(2026, 3, 2, 21, minute, tzinfo=UTC),
+    )
+
+
+@pytest.fixture
+def producer(
+    engine: Engine, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Producer]:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    box = SecretBox([SecretBox.new_key()])
+    with engine.begin() as connection:
+        settings = load_settings({"DATABASE_URL": database_url})
+        for name in ("desk", "journal"):
+            new = NewEndpoint(name, URL, new_secret())
+            add_endpoint(connection, new, settings, box, actor="test")
+    with Producer(producer_id="momentum-1") as made:
+        yield made
+
+
+def test_the_producing_page_works(
+    producer: Producer, engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each way of enqueuing on the page puts its signals into the outbox, to whom it says."""
+    shown = _shown_on("producing.md", tmp_path)
+    shown["producer"].close()
+
+    def deliveries() -> int:
+        with engine.begin() as connection:
+            return len(gather(connection).deliveries)
+
+    assert deliveries() == 2, "the first block enqueues one signal to both"
+    shown["decide"](producer, _signal(1), 7)
+    assert not capsys.readouterr().out
+    shown["decide"](producer, _signal(1), 7)
+    assert capsys.readouterr().out == "already known: ['pending', 'pending']\n"
+    assert deliveries() == 4
+    shown["route"](producer, _signal(2))
+    assert deliveries() == 4 + 2 + 1 + 2 + 2
+    asyncio.run(shown["on_bar"](producer, _signal(3)))
+    assert deliveries() == 13
+    with Session(engine) as session:
+        row = AuditRow(actor="strategy", action="a position", subject="AAPL")
+        shown["book_and_enqueue"](producer, session, row, _signal(4))
+    assert deliveries() == 15
+    assert shown["backfill"](producer, [_signal(4), _signal(5), _signal(6)]) == 2
+    shown["enqueue_surely"](producer, _signal(7))
+    assert deliveries() == 21
+
+
+def test_the_receiving_page_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's app acts once, refuses what it should, and its check gives the delivery's id."""
+    secret = new_secret()
+    monkeypatch.setenv("SIGNALPOST_SECRET", secret)
+    monkeypatch.chdir(tmp_path)
+    with sqlite3.connect("received.sqlite") as orders:
+        orders.execute("CREATE TABLE orders (delivery_id TEXT, instrument TEXT, side TEXT)")
+    orders.close()
+    shown = _shown_on("receiving.md", tmp_path)
+    app = shown["app"]()
+    delivery, body = str(uuid4()), _signal(1).identified("momentum-1").body()
+    outgoing = Outgoing(
+        method="POST",
+        authority="desk.example",
+        raw_path="/signals",
+        query="",
+        body=body,
+        producer_id="momentum-1",
+        delivery_id=delivery,
+        attempt=1,
+        expires_at=None,
+        replayed=False,
+        sequence=None,
+        timestamp=datetime.now(UTC),
+    )
+    headers = sign(outgoing, keys=[secret_bytes(secret)], key_ids=["desk:1"])
+
+    async def post() -> int:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport) as client:
+            return (await client.post(URL, content=body, headers=headers)).status_code
+
+    assert [asyncio.run(post()), asyncio.run(post())] == [201, 200]
+    app._book.close()
+    with sqlite3.connect("received.sqlite") as orders:
+        assert orders.execute("SELECT * FROM orders").fetchall() == [(delivery, "AAPL", "buy")]
+    orders.close()
+    assert shown["check"]("POST", headers, body, secret) == delivery
+    assert shown["check"]("POST", headers, body + b" ", secret) is None
