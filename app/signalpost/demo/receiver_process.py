@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 import socket
 import sqlite3
 import sys
@@ -109,10 +110,14 @@ def main() -> None:
     port = listening.getsockname()[1]
     books = {name: Book(folder / f"receiver-{name}.sqlite") for name in plan.secrets}
     gates = {f"/{name}": _gate(plan, name, book, ledger, port) for name, book in books.items()}
-    asyncio.run(_serve(gates, listening, port))
-    for book in books.values():
-        book.close()
-    ledger.close()
+    # The server passes a SIGTERM on once it has ended; the books are to be closed first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        asyncio.run(_serve(gates, listening, port))
+    finally:
+        for book in books.values():
+            book.close()
+        ledger.close()
 
 
 def _gate(plan: Plan, name: str, book: Book, ledger: Ledger, port: int) -> Gate:

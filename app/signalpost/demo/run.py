@@ -66,7 +66,7 @@ def run_demo(
             return 130
         folder.may_go = result.good
         if not result.good:
-            console.print(f"\nthe logs stay in {folder.path}", highlight=False, soft_wrap=True)
+            console.print(f"\nwhat it left is in {folder.path}", highlight=False, soft_wrap=True)
     return 0 if result.good else 1
 
 
