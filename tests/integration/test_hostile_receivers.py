@@ -144,10 +144,14 @@ KINDS = {
         200,
         Failure.PROTOCOL,
     ),
+    "endless empty lines": no_answer(floods(b"", b"\r\n" * 32768), Failure.PROTOCOL),
     "endless headers": no_answer(floods(HEAD, b"A: b\r\n" * 999), Failure.PROTOCOL),
     "endless header line": no_answer(floods(HEAD + b"A: ", b"x" * 65536), Failure.PROTOCOL),
     "endless header name": no_answer(floods(HEAD, b"x" * 65536), Failure.PROTOCOL),
     "endless reason": no_answer(floods(b"HTTP/1.1 200 ", b"x" * 65536), Failure.PROTOCOL),
+    "trickle of 100-continue": no_answer(
+        drips(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.001), Failure.PROTOCOL
+    ),
     "storm of 100-continue": no_answer(
         floods(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 999), Failure.PROTOCOL
     ),
@@ -196,6 +200,12 @@ KINDS = {
     ),
     "invalid chunking": Hostile(
         says(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nno\r\n"),
+        200,
+        Failure.PROTOCOL,
+        excerpt=b"",
+    ),
+    "invalid chunking after a head in halves": Hostile(
+        slowly(HEAD + b"Transfer-Encoding: chunked\r\n\r", b"\nzz\r\nno\r\n"),
         200,
         Failure.PROTOCOL,
         excerpt=b"",

@@ -386,14 +386,15 @@ class TestReuse:
             assert (await sender.send(parcel(receiver.url))).status_code == 200
             assert len(receiver.talks) == 21
 
-    async def test_a_receiver_that_hangs_up_at_once_has_surely_received_nothing(
-        self, sender: Sender
+    @pytest.mark.parametrize("speech", [b"", OK, b"H"])
+    async def test_a_receiver_that_hangs_up_or_speaks_at_once_has_surely_received_nothing(
+        self, sender: Sender, speech: bytes
     ) -> None:
-        """A new connection found closed before the first byte is a loss of nothing."""
+        """A new connection found closed or spoken on before the first byte is a loss of nothing."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.setblocking(False)
 
-            async def hang_up() -> bytes:
+            async def answer_early() -> bytes:
                 while True:
                     try:
                         accepted, _ = listener.accept()
@@ -401,17 +402,22 @@ class TestReuse:
                         await asyncio.sleep(0)
                         continue
                     with accepted:
-                        accepted.shutdown(socket.SHUT_WR)
+                        if speech:
+                            accepted.send(speech)
+                        else:
+                            accepted.shutdown(socket.SHUT_WR)
                         await answered.wait()
                         accepted.setblocking(False)
-                        return accepted.recv(9)
+                        with contextlib.suppress(ConnectionResetError):
+                            return accepted.recv(9)
+                        return b""
 
             answered = asyncio.Event()
-            hanging_up = asyncio.create_task(hang_up())
+            early = asyncio.create_task(answer_early())
             url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
             answer = await sender.send(parcel(url))
             answered.set()
-            received = await hanging_up
+            received = await early
         assert (answer.failure, answer.phase) == (Failure.RESET, Phase.CONNECT)
         assert received == b""
 
@@ -588,6 +594,16 @@ class TestProgressUnderCancellation:
         progress = await self.cancelled(sender, parcel("https://receiver.example/"), Phase.DNS)
         assert (progress.phase, progress.written) == (Phase.DNS, False)
         await sender.aclose()
+
+    async def test_while_waiting_for_the_look_up_of_another(self) -> None:
+        """An attempt that shares a look-up under way is in the same phase."""
+        sender = Sender(AiohttpTransport(ssl_context=TRUSTS_NOBODY, resolver=Never([])))
+        sent = parcel("https://receiver.example/", timeout_seconds=0.05)
+        answers = await asyncio.gather(*(sender.send(sent) for _ in range(3)))
+        await sender.aclose()
+        assert {(answer.failure, answer.phase) for answer in answers} == {
+            (Failure.TIMEOUT, Phase.DNS)
+        }
 
     async def test_while_connecting(self, sender: Sender) -> None:
         """A listener whose queue is full leaves the phase at connect."""

@@ -1,4 +1,4 @@
-"""What a POST of the sender costs beside one of bare aiohttp, in one run (docs/adr/0003).
+"""What a POST of the sender costs beside one of bare aiohttp, in one run (docs/adr/0006).
 
     python tests/measurements/http_clients.py [seconds per cell]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from signalpost.core.targets import wire_target
 from signalpost.transport.client import AiohttpTransport
 from signalpost.transport.progress import AttemptFailed, LastCheck, Progress
 
-__all__ = ["AiohttpTransport", "AttemptFailed", "LastCheck", "Progress", "wire_target"]
+__all__ = ["AiohttpTransport", "AttemptFailed", "LastCheck", "Progress"]

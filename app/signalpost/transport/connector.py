@@ -1,6 +1,6 @@
 """Connections to receivers, checked once more as they are handed out.
 
-aiohttp opens, verifies and pools them (docs/adr/0003-http-client.md lists what is used of it).
+aiohttp opens, verifies and pools them (docs/adr/0006-http-client.md lists what is used of it).
 """
 
 from __future__ import annotations

@@ -71,11 +71,11 @@ class Opening(Trace):
         """The pool lends an idle connection."""
         self.reused = True
 
-    async def send_dns_cache_hit(self, host: str) -> None:  # noqa: ARG002
+    async def send_dns_cache_hit(self, host: str) -> None:  # noqa: ARG002 - aiohttp's signature
         """The name is known, or already being asked for."""
         self.progress.advance(Phase.DNS)
 
-    async def send_dns_cache_miss(self, host: str) -> None:  # noqa: ARG002
+    async def send_dns_cache_miss(self, host: str) -> None:  # noqa: ARG002 - aiohttp's signature
         """The name is not known."""
         self.progress.advance(Phase.DNS)
 
