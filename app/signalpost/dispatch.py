@@ -15,7 +15,7 @@ from signalpost.core.lifecycle import MIN_LIFE_SECONDS, RETRY_AFTER_CAP_SECONDS,
 from signalpost.core.outcomes import Answer, Failure, Phase, classify, retry_after_seconds
 from signalpost.core.signing import Outgoing, secret_bytes, sign
 from signalpost.core.targets import wire_target
-from signalpost.errors import SecretError
+from signalpost.errors import EndpointError, SecretError
 from signalpost.grouping import Grouped
 from signalpost.outbox import Outbox
 from signalpost.repository.claims import Claim
@@ -121,6 +121,8 @@ class Dispatcher:
         except SecretError as error:
             logger.error("endpoint=%s: its secret cannot be read: %s", claim.endpoint, error)
             return Answer(Phase.NONE, 0.0, failure=Failure.SECRET)
+        except EndpointError:
+            return Answer(Phase.NONE, 0.0, failure=Failure.URL)
         timeout = policy_of(claim, self._settings).timeout_seconds
         life = self._lease.life_seconds(claim.expires_at)
         parcel = Parcel(

@@ -211,6 +211,16 @@ async def test_a_secret_that_cannot_be_read_keeps_its_deliveries_pending(
     assert alert["kind"] == "secret_unreadable"
 
 
+async def test_a_url_that_cannot_be_sent_to_is_retried_and_ends_dead(
+    engine: Engine, database_url: str
+) -> None:
+    """A stored URL that no request can be made of is a failure like any other, not a crash."""
+    async with engine_rig(database_url) as rig:
+        (delivery_id,) = deliveries(engine, "http://[::1/hook")
+        report = await rig.engine.deliver(delivery_id)
+    assert (report.outcome, report.detail) == ("retry", "invalid_url")
+
+
 async def test_a_wall_clock_that_is_off_stops_the_sending_and_is_alerted(
     engine: Engine, database_url: str
 ) -> None:
