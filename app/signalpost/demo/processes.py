@@ -19,7 +19,7 @@ END_SECONDS = 5.0
 
 
 class Child:
-    """One process in a session of its own, so that Ctrl-C reaches it only by way of the demo.
+    """One process in a group of its own, so that Ctrl-C reaches it only by way of the demo.
 
     Its stderr goes to ``log``, its stdout to ``output`` or, without one, into a pipe.
     """
