@@ -6,7 +6,6 @@ All addresses are what an operator would write: `postgresql://` and `redis://`, 
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,15 +19,10 @@ from psycopg import sql
 from sqlalchemy import Engine, create_engine
 
 from tests import stack
+from tests.databases import cloned, with_database
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "template_signalpost"
-_numbers = itertools.count(1)
-
-
-def with_database(url: str, name: str) -> str:
-    """The same server's address with another database."""
-    return f"{url.rsplit('/', 1)[0]}/{name}"
 
 
 def sync_url(url: str) -> str:
@@ -67,13 +61,8 @@ def migrated_template(postgres_server: str) -> str:
 @pytest.fixture
 def database_url(postgres_server: str, migrated_template: str) -> Iterator[str]:
     """A fresh, migrated database of this test alone."""
-    name = f"test_{next(_numbers)}"
-    create = sql.SQL("create database {} template {}")
-    drop = sql.SQL("drop database {} with (force)")
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(create.format(sql.Identifier(name), sql.Identifier(migrated_template)))
-        yield with_database(postgres_server, name)
-        connection.execute(drop.format(sql.Identifier(name)))
+    with cloned(postgres_server, migrated_template) as url:
+        yield url
 
 
 @pytest.fixture
