@@ -6,10 +6,11 @@ import os
 from typing import Any
 
 from alembic import context
+from sqlalchemy import Connection, text
+
 from signalpost.database import sync_engine
 from signalpost.models import SCHEMA, Base
 from signalpost.settings import load_settings
-from sqlalchemy import Connection, text
 
 
 def include_name(name: str | None, kind: str, _parents: Any) -> bool:

@@ -5,30 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from signalpost import reports
 from signalpost.clock import RENEW_EVERY_SECONDS, Lease
-from signalpost.core.lifecycle import Status
 from signalpost.core.outcomes import Failure
-from signalpost.dispatch import Dispatcher, Flight
-from signalpost.grouping import Grouped
+from signalpost.dispatch import Dispatcher
+from signalpost.intake import Intake
 from signalpost.outbox import DATABASE_TROUBLE, Outbox
-from signalpost.reports import Report
-from signalpost.repository.claims import Claimed
+from signalpost.reports import SHUTTING_DOWN, Report
 from signalpost.vigil import Vigil
 from signalpost.window import Window
 
 logger = logging.getLogger(__name__)
 
-CLAIMS_AT_ONCE = 100
 WINDOW_SIZE = 200
-RESCUE_EVERY_SECONDS = 1.0
+LOOK_EVERY_SECONDS = 1.0
 OVERDUE_SECONDS = 2.0
 EXPIRE_AT_ONCE = 500
 SHORT_WAIT_SECONDS = 300.0
@@ -61,17 +54,20 @@ class Engine:
         self._announce_alerts = announce_alerts
         self.vigil = Vigil(outbox=outbox, lease=lease, dispatcher=dispatcher)
         self._window = Window(window_size)
-        self._claims: Grouped[UUID, Flight | Report] = Grouped(
-            self._claim_group, key=lambda delivery_id: delivery_id, most=CLAIMS_AT_ONCE
+        self._intake = Intake(
+            outbox=outbox,
+            dispatcher=dispatcher,
+            lease=lease,
+            window=self._window,
+            closed=lambda: self.closed,
+            again=self.set_timer,
+            announce_alerts=announce_alerts,
         )
         self._timers: dict[UUID, asyncio.TimerHandle] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._loops: list[asyncio.Task[None]] = []
         self._draining = False
         self._rung = False
         self._stopping = False
-
-    # ---- life -----------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Begin to renew, rescue and expire; returns at once, also while the database is away."""
@@ -85,73 +81,31 @@ class Engine:
         )
         self._loops = [
             asyncio.create_task(self.vigil.keep_renewing()),
-            asyncio.create_task(self._for_ever(self.vigil.tend, RENEW_EVERY_SECONDS)),
             asyncio.create_task(self.vigil.watch_lease()),
-            asyncio.create_task(self._for_ever(self._expire, RESCUE_EVERY_SECONDS)),
-            asyncio.create_task(self._for_ever(self._rescue, RESCUE_EVERY_SECONDS)),
+            asyncio.create_task(self._for_ever(self.vigil.tend, RENEW_EVERY_SECONDS)),
+            asyncio.create_task(self._for_ever(self._expire, LOOK_EVERY_SECONDS)),
+            asyncio.create_task(self._for_ever(self._rescue, LOOK_EVERY_SECONDS)),
         ]
-
-    def begin_shutdown(self) -> None:
-        """Claim nothing more; give what is in flight until the deadline."""
-        if self._stopping:
-            return
-        self._stopping = True
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._shutdown_seconds, self.abort_flights)
-        loop.call_later(self._shutdown_seconds + LAST_RECORDS_SECONDS, self._give_up)
-
-    def _give_up(self) -> None:
-        """Leave what cannot be recorded to the others, who will find these claims lost."""
-        for flight in list(self._dispatcher.flights.values()):
-            if flight.task is not None:
-                flight.task.cancel()
-
-    def abort_flights(self) -> None:
-        """Cut every request: unsent ones are given back, the others recorded as unknown."""
-        for flight in list(self._dispatcher.flights.values()):
-            flight.abort(Failure.SHUTDOWN)
-
-    async def finish(self) -> None:
-        """Wait for what is in flight, at most until the shutdown's deadline, and end in order."""
-        self.begin_shutdown()
-        await self._wait_for_flights(self._shutdown_seconds)
-        self.abort_flights()
-        await self._wait_for_flights(LAST_RECORDS_SECONDS)
-        self._give_up()
-        leftover = [*self._loops, *self._tasks]
-        for task in leftover:
-            task.cancel()
-        await asyncio.gather(*leftover, return_exceptions=True)
-        try:
-            await self._outbox.stop()
-        except DATABASE_TROUBLE:
-            logger.warning("could not say goodbye: the database is away")
-
-    async def _wait_for_flights(self, seconds: float) -> None:
-        tasks = [f.task for f in self._dispatcher.flights.values() if f.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
 
     @property
     def closed(self) -> str:
         """Why nothing may be claimed now; empty where it may."""
         if self._stopping:
-            return reports.SHUTTING_DOWN
+            return SHUTTING_DOWN
         if not self._enabled:
             return "sending is disabled (HMAC_PRODUCER_ENABLED)"
         if not self._lease.fresh:
             return "no lease: the database is away"
         return "" if self._lease.clock_ok else "this machine's clock is off"
 
-    # ---- the three ways in ----------------------------------------------------------------
+    # The three ways in.
 
     async def deliver(self, delivery_id: UUID) -> Report:
-        """Make one attempt of one delivery, if it can be claimed; the caller sees to its retry."""
-        report = await self._deliver(delivery_id)
-        self._tell(report)
+        """Make one attempt of one delivery, if it can be claimed.
+
+        The caller sees to its retry where the report names one.
+        """
+        report = await self._intake.take_one(delivery_id)
         wait = report.retry_in_seconds
         if report.outcome == "not_claimed" and wait is not None and wait > SOON_SECONDS:
             self.set_timer(report)
@@ -174,7 +128,7 @@ class Engine:
         try:
             while not self.closed:
                 self._rung = False
-                taken = await self._take_due(0.0, tally, flying)
+                taken = await self._intake.take_due(0.0, tally, flying)
                 if not taken and not self._rung:
                     break
         finally:
@@ -186,81 +140,19 @@ class Engine:
     async def _rescue(self) -> None:
         """Take what has been due for 2 s, whatever became of its message."""
         tally: Counter[str] = Counter()
-        while not self.closed and await self._take_due(OVERDUE_SECONDS, tally, set()):
+        while not self.closed and await self._intake.take_due(OVERDUE_SECONDS, tally, set()):
             pass
 
-    # ---- what they share ------------------------------------------------------------------
+    async def _expire(self) -> None:
+        while not self._stopping and self._lease.fresh:
+            expired = await self._outbox.expire_pending(limit=EXPIRE_AT_ONCE)
+            if expired:
+                logger.warning("%d deliveries expired before an attempt", len(expired))
+                self._announce_alerts([item.alert_id for item in expired])
+            if len(expired) < EXPIRE_AT_ONCE:
+                return
 
-    async def _take_due(
-        self, overdue_seconds: float, tally: Counter[str], flying: set[asyncio.Task[None]]
-    ) -> int:
-        places = await self._window.take(CLAIMS_AT_ONCE)
-        used = 0
-        try:
-            if self.closed:
-                return 0
-            epoch = self._lease.epoch
-            claimed = await self._outbox.claim_due(limit=places, overdue_seconds=overdue_seconds)
-            flights = self._hold(claimed, epoch)
-            used = len(flights)
-        except DATABASE_TROUBLE as trouble:
-            logger.warning("claiming failed: %s", type(trouble).__name__)
-            return 0
-        finally:
-            self._window.give_back(places - used)
-        for flight in flights:
-            task = self._spawn(self._fly(flight, tally))
-            flying.add(task)
-            task.add_done_callback(flying.discard)
-        tally["expired"] += len(claimed.expired)
-        return used + len(claimed.expired)
-
-    def _hold(self, claimed: Claimed, epoch: int) -> list[Flight]:
-        if claimed.expired:
-            self._announce_alerts([expired.alert_id for expired in claimed.expired])
-        return [self._dispatcher.take(claim, epoch=epoch) for claim in claimed.claims]
-
-    async def _fly(self, flight: Flight, tally: Counter[str]) -> None:
-        try:
-            report = await self._dispatcher.attempt(flight)
-            tally[report.outcome] += 1
-            self._tell(report)
-            self.set_timer(report)
-        except SQLAlchemyError as refusal:
-            # The claim stays open in the database and is soon ended as lost; nothing is forgotten.
-            logger.error("attempt not recorded: %s", type(refusal).__name__)
-            tally["not_recorded"] += 1
-        finally:
-            self._window.give_back(1)
-
-    async def _deliver(self, delivery_id: UUID) -> Report:
-        if self.closed:
-            return Report(delivery_id, "not_claimed", self.closed)
-        try:
-            found = await self._claims.put(delivery_id)
-        except DATABASE_TROUBLE as trouble:
-            logger.warning("claiming failed delivery=%s: %s", delivery_id, type(trouble).__name__)
-            return Report(delivery_id, "not_claimed", "the database is away")
-        if isinstance(found, Report):
-            return found
-        return await self._dispatcher.attempt(found)
-
-    async def _claim_group(self, delivery_ids: Sequence[UUID]) -> list[Flight | Report]:
-        epoch = self._lease.epoch
-        claimed = await self._outbox.claim_by_id(delivery_ids)
-        found: dict[UUID, Flight | Report] = {
-            flight.claim.delivery_id: flight for flight in self._hold(claimed, epoch)
-        }
-        for expired in claimed.expired:
-            found[expired.delivery_id] = Report(
-                expired.delivery_id, "expired", status=Status.EXPIRED.value
-            )
-        for unclaimed in claimed.unclaimed:
-            report = reports.unclaimed_report(unclaimed)
-            found[unclaimed.delivery_id] = report
-        return [found[delivery_id] for delivery_id in delivery_ids]
-
-    # ---- retries, alerts, loops -----------------------------------------------------------
+    # Timers: retries that no message will bring back in time.
 
     def set_timer(self, report: Report) -> None:
         """Try again in time what nobody else will: a retry recorded outside ``deliver``."""
@@ -278,43 +170,7 @@ class Engine:
 
     def _timer_due(self, delivery_id: UUID) -> None:
         self._timers.pop(delivery_id, None)
-        self._spawn(self._deliver_in_window(delivery_id))
-
-    async def _deliver_in_window(self, delivery_id: UUID) -> None:
-        await self._window.take(1)
-        try:
-            report = await self._deliver(delivery_id)
-            self._tell(report)
-            self.set_timer(report)
-        except SQLAlchemyError as refusal:
-            logger.error("attempt not recorded: %s", type(refusal).__name__)
-        finally:
-            self._window.give_back(1)
-
-    def _tell(self, report: Report) -> None:
-        if report.alert_id is not None:
-            self._announce_alerts([report.alert_id])
-        if report.detail == Failure.SECRET:
-            self._spawn(self._tell_unreadable(report))
-
-    async def _tell_unreadable(self, report: Report) -> None:
-        try:
-            await self._outbox.raise_notice(
-                "secret_unreadable",
-                endpoint_id=report.endpoint_id,
-                details={"endpoint": report.endpoint},
-            )
-        except DATABASE_TROUBLE as trouble:
-            logger.warning("notice not written: %s", type(trouble).__name__)
-
-    async def _expire(self) -> None:
-        while not self._stopping and self._lease.fresh:
-            expired = await self._outbox.expire_pending(limit=EXPIRE_AT_ONCE)
-            if expired:
-                logger.warning("%d deliveries expired before an attempt", len(expired))
-                self._announce_alerts([item.alert_id for item in expired])
-            if len(expired) < EXPIRE_AT_ONCE:
-                return
+        self._intake.take_one_soon(delivery_id)
 
     async def _for_ever(self, look: Callable[[], Awaitable[None]], every_seconds: float) -> None:
         while True:
@@ -324,8 +180,48 @@ class Engine:
             except DATABASE_TROUBLE as trouble:
                 logger.warning("the look at the outbox failed: %s", type(trouble).__name__)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    # The end.
+
+    def begin_shutdown(self) -> None:
+        """Claim nothing more; give what is in flight until the deadline."""
+        if self._stopping:
+            return
+        self._stopping = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._shutdown_seconds, self.abort_flights)
+        loop.call_later(self._shutdown_seconds + LAST_RECORDS_SECONDS, self._give_up)
+
+    def abort_flights(self) -> None:
+        """Cut every request: unsent ones are given back, the others recorded as unknown."""
+        for flight in list(self._dispatcher.flights.values()):
+            flight.abort(Failure.SHUTDOWN)
+
+    def _give_up(self) -> None:
+        """Leave what cannot be recorded to the others, who will find these claims lost."""
+        for flight in list(self._dispatcher.flights.values()):
+            if flight.task is not None:
+                flight.task.cancel()
+
+    async def finish(self) -> None:
+        """Wait for what is in flight, at most until the shutdown's deadline, and end in order."""
+        self.begin_shutdown()
+        await self._wait_for_flights(self._shutdown_seconds)
+        self.abort_flights()
+        await self._wait_for_flights(LAST_RECORDS_SECONDS)
+        self._give_up()
+        leftover = [*self._loops, *self._intake.tasks]
+        for task in leftover:
+            task.cancel()
+        await asyncio.gather(*leftover, return_exceptions=True)
+        try:
+            await self._outbox.stop()
+        except DATABASE_TROUBLE:
+            logger.warning("could not say goodbye: the database is away")
+
+    async def _wait_for_flights(self, seconds: float) -> None:
+        tasks = [f.task for f in self._dispatcher.flights.values() if f.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)

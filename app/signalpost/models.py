@@ -1,4 +1,4 @@
-"""The tables of the outbox; all live in schema ``signalpost``, so a strategy may share its database.
+"""The tables of the outbox, all in schema ``signalpost``: a strategy may share its database.
 
 Statuses are plain text with a check, because the partial indexes below name them as literals: a
 claim must never read a finished row (with a bound parameter PostgreSQL cannot use such an index).
@@ -126,9 +126,7 @@ class DeliveryRow(Base):
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
         CheckConstraint("(status = 'sending') = (claim_id IS NOT NULL)", name="claimed"),
         Index("ix_deliveries_due", "next_attempt_at", postgresql_where=text("status = 'pending'")),
-        Index(
-            "ix_deliveries_expiring", "expires_at", postgresql_where=text("status = 'pending'")
-        ),
+        Index("ix_deliveries_expiring", "expires_at", postgresql_where=text("status = 'pending'")),
         Index("ix_deliveries_claims", "worker_id", postgresql_where=text("status = 'sending'")),
         Index(
             "ix_deliveries_dead_letters",
@@ -210,9 +208,7 @@ class AlertRow(Base):
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     kind: Mapped[str]
-    delivery_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey(DeliveryRow.id, ondelete="CASCADE")
-    )
+    delivery_id: Mapped[UUID | None] = mapped_column(ForeignKey(DeliveryRow.id, ondelete="CASCADE"))
     endpoint_id: Mapped[int | None] = mapped_column(ForeignKey(EndpointRow.id))
     details: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)

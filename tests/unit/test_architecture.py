@@ -39,6 +39,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "signalpost.engine",
             "signalpost.engine_thread",
             "signalpost.grouping",
+            "signalpost.intake",
             "signalpost.outbox",
             "signalpost.producer",
             "signalpost.receiver",

@@ -1,0 +1,175 @@
+"""From a claim to its report: by id or whatever is due, within the window, alerts told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from signalpost import reports
+from signalpost.clock import Lease
+from signalpost.core.lifecycle import Status
+from signalpost.core.outcomes import Failure
+from signalpost.dispatch import Dispatcher, Flight
+from signalpost.grouping import Grouped
+from signalpost.outbox import DATABASE_TROUBLE, Outbox
+from signalpost.reports import Report
+from signalpost.repository.claims import Claimed
+from signalpost.window import Window
+
+logger = logging.getLogger(__name__)
+
+CLAIMS_AT_ONCE = 100
+
+
+class Intake:
+    """Claims deliveries and sees each one through to its record.
+
+    ``closed`` says why nothing may be claimed now, or nothing; ``again`` takes reports of what
+    shall be tried again by this process.
+    """
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        dispatcher: Dispatcher,
+        lease: Lease,
+        window: Window,
+        closed: Callable[[], str],
+        again: Callable[[Report], None],
+        announce_alerts: Callable[[Sequence[int]], None],
+    ) -> None:
+        self._outbox = outbox
+        self._dispatcher = dispatcher
+        self._lease = lease
+        self._window = window
+        self._closed = closed
+        self._again = again
+        self._announce_alerts = announce_alerts
+        self._claims: Grouped[UUID, Flight | Report] = Grouped(
+            self._claim_group, key=lambda delivery_id: delivery_id, most=CLAIMS_AT_ONCE
+        )
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    async def take_one(self, delivery_id: UUID) -> Report:
+        """Make one attempt of one delivery, if it can be claimed; the caller sees to its retry."""
+        closed = self._closed()
+        if closed:
+            return Report(delivery_id, "not_claimed", closed)
+        try:
+            found = await self._claims.put(delivery_id)
+        except DATABASE_TROUBLE as trouble:
+            logger.warning("claiming failed delivery=%s: %s", delivery_id, type(trouble).__name__)
+            return Report(delivery_id, "not_claimed", "the database is away")
+        if isinstance(found, Report):
+            return found
+        report = await self._dispatcher.attempt(found)
+        self._tell(report)
+        return report
+
+    def take_one_soon(self, delivery_id: UUID) -> None:
+        """The same within the window and in the background, its retry seen to."""
+        self._spawn(self._take_one_in_window(delivery_id))
+
+    async def take_due(
+        self, overdue_seconds: float, tally: Counter[str], flying: set[asyncio.Task[None]]
+    ) -> int:
+        """Claim as much of what is due as the window has places for, and send it.
+
+        Args:
+            overdue_seconds: only what has been due for this long.
+            tally: counts by outcome, added to as attempts end.
+            flying: the attempts under way, each taken out at its end.
+
+        Returns:
+            How many deliveries were taken; 0 where nothing is due, or nothing may be claimed.
+        """
+        places = await self._window.take(CLAIMS_AT_ONCE)
+        used = 0
+        try:
+            if self._closed():
+                return 0
+            epoch = self._lease.epoch
+            claimed = await self._outbox.claim_due(limit=places, overdue_seconds=overdue_seconds)
+            flights = self._hold(claimed, epoch)
+            used = len(flights)
+        except DATABASE_TROUBLE as trouble:
+            logger.warning("claiming failed: %s", type(trouble).__name__)
+            return 0
+        finally:
+            self._window.give_back(places - used)
+        for flight in flights:
+            task = self._spawn(self._fly(flight, tally))
+            flying.add(task)
+            task.add_done_callback(flying.discard)
+        tally["expired"] += len(claimed.expired)
+        return used + len(claimed.expired)
+
+    def _hold(self, claimed: Claimed, epoch: int) -> list[Flight]:
+        if claimed.expired:
+            self._announce_alerts([expired.alert_id for expired in claimed.expired])
+        return [self._dispatcher.take(claim, epoch=epoch) for claim in claimed.claims]
+
+    async def _claim_group(self, delivery_ids: Sequence[UUID]) -> list[Flight | Report]:
+        epoch = self._lease.epoch
+        claimed = await self._outbox.claim_by_id(delivery_ids)
+        found: dict[UUID, Flight | Report] = {
+            flight.claim.delivery_id: flight for flight in self._hold(claimed, epoch)
+        }
+        for expired in claimed.expired:
+            found[expired.delivery_id] = Report(
+                expired.delivery_id, "expired", status=Status.EXPIRED.value
+            )
+        for unclaimed in claimed.unclaimed:
+            found[unclaimed.delivery_id] = reports.unclaimed_report(unclaimed)
+        return [found[delivery_id] for delivery_id in delivery_ids]
+
+    async def _fly(self, flight: Flight, tally: Counter[str]) -> None:
+        try:
+            report = await self._dispatcher.attempt(flight)
+            tally[report.outcome] += 1
+            self._tell(report)
+            self._again(report)
+        except SQLAlchemyError as refusal:
+            # The claim stays open in the database and is soon ended as lost; nothing is forgotten.
+            logger.error("attempt not recorded: %s", type(refusal).__name__)
+            tally["not_recorded"] += 1
+        finally:
+            self._window.give_back(1)
+
+    async def _take_one_in_window(self, delivery_id: UUID) -> None:
+        await self._window.take(1)
+        try:
+            self._again(await self.take_one(delivery_id))
+        except SQLAlchemyError as refusal:
+            logger.error("attempt not recorded: %s", type(refusal).__name__)
+        finally:
+            self._window.give_back(1)
+
+    def _tell(self, report: Report) -> None:
+        if report.alert_id is not None:
+            self._announce_alerts([report.alert_id])
+        if report.detail == Failure.SECRET:
+            self._spawn(self._tell_unreadable(report))
+
+    async def _tell_unreadable(self, report: Report) -> None:
+        try:
+            await self._outbox.raise_notice(
+                "secret_unreadable",
+                endpoint_id=report.endpoint_id,
+                details={"endpoint": report.endpoint},
+            )
+        except DATABASE_TROUBLE as trouble:
+            logger.warning("notice not written: %s", type(trouble).__name__)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
