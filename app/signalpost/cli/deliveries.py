@@ -1,0 +1,171 @@
+"""`signalpost deliveries`: the list, and the whole story of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import click
+
+from signalpost.cli import values
+from signalpost.cli.joining import (
+    examples,
+    find_settings,
+    json_option,
+    shared_options,
+    transaction,
+)
+from signalpost.cli.printing import age, note, print_json, table
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from signalpost.repository.reading import DeliveryLine
+
+_STATUSES = ("pending", "sending", "delivered", "dead", "expired", "cancelled", "superseded")
+
+
+@click.group(short_help="Deliveries: list them, or tell the story of one.")
+def deliveries() -> None:
+    """Deliveries: one signal to one endpoint each."""
+
+
+@deliveries.command(
+    "list",
+    epilog=examples(
+        "signalpost deliveries list --status dead --status expired",
+        "signalpost deliveries list --endpoint broker --since 1h --json",
+    ),
+)
+@click.option("--status", "statuses", multiple=True, type=click.Choice(_STATUSES))
+@click.option("--endpoint", metavar="NAME", help="Only to this endpoint.")
+@click.option("--instrument", metavar="NAME", help="Only of signals for this instrument.")
+@click.option(
+    "--since",
+    type=values.moment,
+    metavar="TIME",
+    help="Only those enqueued since: 10m, 2h, 1d, or a time with its zone.",
+)
+@click.option(
+    "--before",
+    type=values.id_range,
+    metavar="ID",
+    help="Only those older than this delivery: the next page.",
+)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@json_option
+@shared_options
+def list_command(
+    *,
+    statuses: Sequence[str],
+    endpoint: str | None,
+    instrument: str | None,
+    since: datetime | None,
+    before: values.IdRange | None,
+    limit: int,
+    as_json: bool,
+    data: Path | None,
+) -> None:
+    """List deliveries, the newest first."""
+    from signalpost.core.lifecycle import Status
+    from signalpost.repository import endpoints, reading
+
+    settings = find_settings(data, quiet=as_json)
+    with transaction(settings) as conn:
+        if endpoint is not None:
+            known = {view.name for view in endpoints.list_endpoints(conn, removed=True)}
+            if endpoint not in known:
+                endpoints.get_endpoint(conn, endpoint)
+        found = reading.list_deliveries(
+            conn,
+            statuses=[Status(status) for status in statuses],
+            endpoint=endpoint,
+            instrument=instrument,
+            since=since,
+            before=None if before is None else one_delivery(conn, before),
+            limit=limit,
+        )
+        now = reading.database_time(conn)
+    if as_json:
+        print_json([asdict(line) for line in found])
+        return
+    table(
+        ("delivery", "instrument", "side", "endpoint", "status", "attempts", "age", "note"),
+        [_row(line, now) for line in found],
+        empty="no deliveries here; `signalpost deliveries list` without options shows all",
+    )
+    if len(found) == limit:
+        note(f"older ones: the same command with --before {found[-1].delivery_id}")
+
+
+@deliveries.command(
+    "show",
+    epilog=examples(
+        "signalpost deliveries show 4f1c9a52",
+        "signalpost deliveries show 4f1c9a52-5d1e-4a57-9f0f-0d8f2b6f7a11 --json",
+    ),
+)
+@click.argument("delivery", type=values.id_range, metavar="ID")
+@click.option("--reveal-body", is_flag=True, help="Also print the signal's body: it is private.")
+@json_option
+@shared_options
+def show_command(
+    *, delivery: values.IdRange, reveal_body: bool, as_json: bool, data: Path | None
+) -> None:
+    """Tell the whole story of one delivery.
+
+    ID is a delivery's id or a signal's, or the beginning of one that is unique.
+    """
+    from signalpost.cli.story import story_json, tell
+    from signalpost.repository import reading
+
+    settings = find_settings(data, quiet=as_json)
+    with transaction(settings) as conn:
+        story = reading.delivery_story(conn, one_delivery(conn, delivery))
+        if story is None:
+            raise click.ClickException("the delivery was pruned in this moment")
+        body = reading.signal_body(conn, story.delivery.signal_id) if reveal_body else None
+    if as_json:
+        print_json(story_json(story, body))
+    else:
+        tell(story, settings, body)
+
+
+def one_delivery(conn: Connection, wanted: values.IdRange) -> UUID:
+    """The one delivery that a person's id means; a usage error where it means none or several."""
+    from signalpost.repository import reading
+
+    found = reading.find_deliveries(conn, wanted.low, wanted.high)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise click.ClickException(
+            f"no delivery or signal has an id that begins with {wanted.written}; "
+            "`signalpost deliveries list` shows those there are"
+        )
+    several = ", ".join(map(str, found[:5])) + (" ..." if len(found) > 5 else "")
+    raise click.ClickException(
+        f"{wanted.written} means {len(found)} deliveries; name one of them: {several}"
+    )
+
+
+def _row(line: DeliveryLine, now: datetime) -> tuple[object, ...]:
+    waiting = ""
+    if line.status == "pending" and line.next_attempt_at is not None:
+        until = (line.next_attempt_at - now).total_seconds()
+        waiting = f"next in {age(until)}" if until > 0 else f"due for {age(-until)}"
+    remark = "; ".join(filter(None, (line.reason, waiting)))
+    return (
+        line.delivery_id,
+        line.instrument,
+        line.side,
+        line.endpoint,
+        line.status,
+        line.attempts,
+        age((now - line.created_at).total_seconds()),
+        remark,
+    )

@@ -1,0 +1,100 @@
+"""How a command finds its system: the shared options, the settings, the database, who is asking."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from signalpost.cli.printing import note
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+    from signalpost.settings import Settings
+
+__all__ = [
+    "actor",
+    "data_option",
+    "debug_option",
+    "examples",
+    "find_settings",
+    "json_option",
+    "open_engine",
+    "shared_options",
+    "transaction",
+]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+
+debug_option = click.option(
+    "--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."
+)
+
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Use the stack that runs in this data folder.",
+)
+
+
+def shared_options(command: Command) -> Command:
+    """`--data` and `--debug`, for every command that joins a running system."""
+    return data_option(debug_option(command))
+
+
+def find_settings(data: Path | None, *, quiet: bool = False) -> Settings:
+    """The settings of this environment and its `.env`; a remark says which database.
+
+    Raises SettingError.
+    """
+    from signalpost.settings import load_settings
+
+    settings = load_settings(os.environ, data_folder=data, dotenv=Path(".env"))
+    if not quiet:
+        from signalpost.database import password_free
+
+        note(f"database: {password_free(settings.database_url)} ({settings.database_source})")
+    return settings
+
+
+@contextmanager
+def open_engine(settings: Settings) -> Iterator[Engine]:
+    """An engine on the outbox, whose tables are checked; raises SchemaError."""
+    from signalpost.database import check_schema, sync_engine
+
+    engine = sync_engine(settings.database_url)
+    try:
+        with engine.connect() as conn:
+            check_schema(conn)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def transaction(settings: Settings) -> Iterator[Connection]:
+    """One transaction on the outbox, committed at a good end; raises SchemaError."""
+    with open_engine(settings) as engine, engine.begin() as conn:
+        yield conn
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def actor() -> str:
+    """Who acts, for the audit trail: the account of the operating system."""
+    try:
+        return f"user {getpass.getuser()}"
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

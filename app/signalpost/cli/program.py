@@ -1,0 +1,104 @@
+"""The `signalpost` command: its list of commands, and how each way of ending becomes an exit code.
+
+A command's module is imported when the command is called, so that `--help` and completion answer
+at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from signalpost.cli.explaining import explain
+
+__all__ = ["root", "run"]
+
+_COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "Start": {
+        "demo": ("serving", "See it all at work in a minute, on servers of its own."),
+        "up": ("stack", "Run the whole stack in this terminal."),
+        "worker": ("serving", "Run one worker process of the stack."),
+        "receiver": ("serving", "Run a local server that verifies what arrives."),
+        "migrate": ("acting", "Make or update the tables."),
+    },
+    "Set up and send": {
+        "endpoint": ("endpoints", "Endpoints: add, list, show."),
+        "send": ("sending", "Enqueue signals from JSON lines."),
+    },
+    "Look and act": {
+        "status": ("status", "The whole system on one screen."),
+        "deliveries": ("deliveries", "Deliveries: list them, or tell the story of one."),
+        "replay": ("acting", "Put dead letters back to be sent."),
+    },
+}
+
+
+class _Lazy(click.Group):
+    """Knows its commands by name and help; imports one only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        return [name for section in _COMMANDS.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        for section in _COMMANDS.values():
+            if cmd_name in section:
+                module = import_module(f"signalpost.cli.{section[cmd_name][0]}")
+                found: click.Command = getattr(module, cmd_name)
+                return found
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        for title, section in _COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, text) for name, (_, text) in section.items()])
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"signalpost {version('signalpost')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`signalpost COMMAND --help` shows what a command takes, with examples.",
+)
+@click.option("--version", is_flag=True, callback=_version, expose_value=False, is_eager=True)
+@click.pass_context
+def root(ctx: click.Context) -> None:
+    """Deliver trading signals, signed, to HTTP endpoints: never lost, never late, never silent."""
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        result: Any = root.main(args=words, prog_name="signalpost", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. Python would complain once more while exiting.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except click.UsageError as error:
+        error.show()
+        return 2
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 1
+    except Exception as error:
+        if "--debug" in words:
+            raise
+        click.echo(f"signalpost: {explain(error)}", err=True)
+        return 1
+    return result if isinstance(result, int) else 0

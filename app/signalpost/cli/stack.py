@@ -1,0 +1,191 @@
+"""`signalpost up`: servers of its own, workers, beat and Flower in one terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from signalpost.cli.joining import debug_option, examples
+from signalpost.cli.printing import facts, note
+from signalpost.cli.roles import celery_argv, flower_environment
+from signalpost.errors import SettingError
+
+if TYPE_CHECKING:
+    from signalpost.embedded import StackInfo
+    from signalpost.settings import Settings
+    from signalpost.supervisor import Child, PrefixedLines
+
+__all__ = ["up"]
+
+_RECORDING_SECONDS = 10.0
+
+
+@click.command(
+    epilog=examples(
+        "signalpost up",
+        "signalpost up --data ./signalpost-data --workers 4",
+        "OUTBOUND_ALLOW_NETWORKS=127.0.0.0/8 signalpost up    # for a receiver on this machine",
+    )
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where the servers keep their data; else SIGNALPOST_DATA_DIR, else a folder of yours.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="Deliver workers; one for each processor by default.",
+)
+@click.option("--flower-port", type=click.IntRange(1, 65535), help="Else any free one.")
+@debug_option
+@click.pass_context
+def up(
+    ctx: click.Context, *, data: Path | None, workers: int | None, flower_port: int | None
+) -> None:
+    """Run the whole stack in this terminal, until Ctrl-C.
+
+    PostgreSQL and a Redis-protocol server of its own, deliver workers, the ops worker, beat and
+    Flower, all on the loopback interface and with passwords. What dies is started again.
+    """
+    from signalpost.database import migrate
+    from signalpost.embedded import Stack
+    from signalpost.supervisor import PrefixedLines, Supervisor
+
+    folder = (data or _default_folder()).expanduser().resolve()
+    told: list[PrefixedLines] = []
+
+    def say(text: str) -> None:
+        if told:
+            told[0].write("up", text)
+        else:
+            note(text)
+
+    with ExitStack() as ending:
+        stack = ending.enter_context(Stack.start(folder, say=say))
+        if flower_port is not None:
+            stack.use_flower_port(flower_port)
+        info = stack.info
+        settings = _settings_of(folder)
+        migrate(info.database_url)
+        grace = _longest_attempt(settings) + _RECORDING_SECONDS
+        children = stack_children(info, workers=workers or os.cpu_count() or 1, grace=grace)
+        _introduce(info, settings)
+        lines = ending.enter_context(
+            PrefixedLines(sys.stdout, environ=os.environ, log_file=folder / "logs" / "up.log")
+        )
+        told.append(lines)
+        code = Supervisor(children, lines=lines, marks=stack.marks).run()
+        told.clear()
+    ctx.exit(code)
+
+
+def stack_children(info: StackInfo, *, workers: int, grace: float) -> list[Child]:
+    """The processes of a stack, in the order of their start.
+
+    Args:
+        info: the servers that they join.
+        workers: how many deliver workers.
+        grace: seconds that a deliver worker may take to end what is under way.
+    """
+    from signalpost.supervisor import Child
+
+    environment = _environment(info)
+    port = int(info.flower_url.rpartition(":")[2])
+    flower = flower_environment(info.flower_user, info.flower_password, port=port)
+    names = [f"deliver-{number}" for number in range(1, workers + 1)]
+    return [
+        Child("ops", celery_argv("ops", name="ops"), environment, grace_seconds=30.0),
+        *(
+            Child(
+                name,
+                celery_argv("deliver", name=name),
+                environment,
+                grace_seconds=grace,
+                stage="deliver",
+            )
+            for name in names
+        ),
+        Child("beat", celery_argv("beat"), environment),
+        Child("flower", celery_argv("flower"), {**environment, **flower}),
+    ]
+
+
+def _environment(info: StackInfo) -> Mapping[str, str]:
+    return {"SIGNALPOST_DATA_DIR": str(info.folder), "PYTHONUNBUFFERED": "1"}
+
+
+def _default_folder() -> Path:
+    from signalpost.embedded import default_data_folder
+
+    named = os.environ.get("SIGNALPOST_DATA_DIR", "").strip()
+    return Path(named) if named else default_data_folder(os.environ)
+
+
+def _settings_of(folder: Path) -> Settings:
+    from signalpost.settings import load_settings
+
+    settings = load_settings(os.environ, data_folder=folder, dotenv=Path(".env"))
+    for server in ("database", "redis"):
+        source = getattr(settings, f"{server}_source")
+        if not source.startswith("data folder "):
+            # The workers would join that one, and this stack would stand by and do nothing.
+            raise SettingError(
+                f"{source} names another {server} than this stack's; unset it, "
+                "or run the parts by `signalpost worker`"
+            )
+    return settings
+
+
+def _longest_attempt(settings: Settings) -> float:
+    from signalpost.cli.joining import transaction
+    from signalpost.repository.endpoints import list_endpoints
+
+    with transaction(settings) as conn:
+        own = [view.timeout_seconds or 0.0 for view in list_endpoints(conn)]
+    return max([settings.outbound_timeout_seconds, *own])
+
+
+def _introduce(info: StackInfo, settings: Settings) -> None:
+    from signalpost.database import password_free
+
+    click.echo(f"signalpost runs on {info.folder}; Ctrl-C ends it")
+    facts(
+        (
+            ("  database", password_free(info.database_url)),
+            ("  redis", password_free(info.redis_url)),
+            ("  Flower", f"{info.flower_url}  user {info.flower_user}"),
+            ("", f"its password: grep flower_password {info.folder / 'stack.json'}"),
+            ("  logs", info.folder / "logs"),
+        )
+    )
+    click.echo("first steps, in another terminal:")
+    steps = [
+        "signalpost endpoint add NAME URL     # prints the secret for the receiver",
+        "signalpost send signals.jsonl        # or enqueue by `signalpost.Producer`",
+        "signalpost status",
+    ]
+    if not _found_without_a_word(info.folder):
+        steps.insert(0, f"export SIGNALPOST_DATA_DIR={info.folder}")
+    for step in steps:
+        click.echo(f"  {step}")
+    if not settings.outbound_allow_networks:
+        click.echo(
+            "  (for a receiver on this machine: OUTBOUND_ALLOW_NETWORKS=127.0.0.0/8 in both)"
+        )
+    if not settings.hmac_producer_enabled:
+        note("HMAC_PRODUCER_ENABLED is false: nothing is sent; signals wait, and expire")
+
+
+def _found_without_a_word(folder: Path) -> bool:
+    from signalpost.embedded import default_data_folder
+
+    usual = default_data_folder(os.environ).expanduser().resolve()
+    return folder == usual and not os.environ.get("DATABASE_URL")

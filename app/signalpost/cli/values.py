@@ -1,0 +1,61 @@
+"""The values that options take: spans of time, moments, ids or their beginnings."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import click
+
+__all__ = ["IdRange", "id_range", "moment", "span"]
+
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|sec|min|m|h|d)?")
+_SECONDS = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+
+
+@dataclass(frozen=True, slots=True)
+class IdRange:
+    """The ids that begin as it was written; one id where it was written in full."""
+
+    written: str
+    low: UUID
+    high: UUID
+
+
+def span(text: str) -> float:
+    """Seconds, from a number (of seconds) or a number with ms, s, m, h or d."""
+    seconds = _seconds(text)
+    if seconds is None:
+        raise click.BadParameter("write a span of time such as 30, 500ms, 2s, 5m, 2h or 1d")
+    return seconds
+
+
+def moment(text: str) -> datetime:
+    """A moment, from a time with its zone or a span back from now."""
+    if (seconds := _seconds(text)) is not None:
+        return datetime.now(UTC) - timedelta(seconds=seconds)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.utcoffset() is None:
+        raise click.BadParameter(
+            "write a span back from now (10m, 2h, 1d) or a time with its zone "
+            "(2026-01-31T09:30:00Z)"
+        )
+    return found
+
+
+def id_range(text: str) -> IdRange:
+    """The range of ids that a person's beginning of one (4 digits at least) stands for."""
+    digits = text.strip().lower().replace("-", "")
+    if not re.fullmatch(r"[0-9a-f]{4,32}", digits):
+        raise click.BadParameter(f"{text!r} is no id; write one, or at least its first 4 digits")
+    return IdRange(text, UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f")))
+
+
+def _seconds(text: str) -> float | None:
+    found = _SPAN.fullmatch(text.strip().lower())
+    return float(found[1]) * _SECONDS[found[2] or "s"] if found else None
