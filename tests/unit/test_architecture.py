@@ -72,6 +72,7 @@ IMPURE_CALLS = frozenset(
 # passed on to the repository. Who may name more follows; "*" is everything.
 SQL_HANDLES = frozenset(
     {"AsyncConnection", "AsyncEngine", "AsyncSession", "Connection", "Engine", "Session"}
+    | {"async_scoped_session", "scoped_session"}
 )
 SQL_SPEAKERS: Mapping[str, frozenset[str]] = {
     "signalpost.models": frozenset({"*"}),
