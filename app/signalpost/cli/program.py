@@ -58,7 +58,7 @@ class _Lazy(click.Group):
                 formatter.write_dl([(name, text) for name, (_, text) in section.items()])
 
 
-def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001 - click's form
     if value and not ctx.resilient_parsing:
         from importlib.metadata import version
 

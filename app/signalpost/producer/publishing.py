@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 from signalpost.broker import FEW, Announcement, Broker
 
@@ -82,7 +83,7 @@ class Publisher:
                 self._waiting.clear()
                 self._busy = True
             together = [item for batch, _ in batches for item in batch]
-            taken = bool(self._guarded(lambda: self._broker.announce(together)))  # noqa: B023
+            taken = bool(self._guarded(partial(self._broker.announce, together)))
             for _, told in batches:
                 told.set_result(taken)
 

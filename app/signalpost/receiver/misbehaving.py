@@ -116,7 +116,7 @@ def abortable_http() -> type[asyncio.Protocol]:
     from uvicorn.protocols.http.h11_impl import H11Protocol  # noqa: PLC0415  only where served
 
     class AbortableHttp(H11Protocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # asyncio narrows it too
             served = self.app
 
             async def abortable(scope: Any, receive: Any, send: Any) -> None:
