@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from ipaddress import ip_address
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 from telegram import Bot, LinkPreviewOptions
 from telegram.constants import ParseMode
@@ -19,12 +20,10 @@ from telegram.error import (
     ChatMigrated,
     Forbidden,
     InvalidToken,
-    RetryAfter,
     TelegramError,
     TimedOut,
 )
 from telegram.request import HTTPXRequest
-from telegram.warnings import PTBDeprecationWarning
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +32,7 @@ SPACING_SECONDS = 1.0
 """Between two messages to one chat (Bot API FAQ: avoid more than one a second)."""
 TIMEOUT_SECONDS = 20.0
 """For one message, all steps together; well below the lease of an alert."""
+LONGEST_PAUSE_SECONDS = 3600.0
 
 _QUIET_LOGGERS = ("httpx", "httpcore", "telegram")
 _URL_LOGGERS = ("httpx", "telegram.Bot", "telegram.request.BaseRequest")
@@ -70,7 +70,7 @@ class TelegramCourier:
         monotonic: seconds, for the spacing.
 
     Proxy variables of the environment (``HTTPS_PROXY``, ``NO_PROXY``) are honoured here, and only
-    here: Telegram is often reachable through a proxy alone.
+    here: Telegram is often reachable through a proxy alone. They are not for a server on loopback.
     """
 
     def __init__(
@@ -91,12 +91,13 @@ class TelegramCourier:
         self._monotonic = monotonic
         self._next_at = monotonic()
         self._turn = asyncio.Lock()
-        self._request = HTTPXRequest(
+        self._request = _Request(
             connection_pool_size=2,
             read_timeout=timeout_seconds,
             write_timeout=timeout_seconds,
             connect_timeout=timeout_seconds,
             pool_timeout=timeout_seconds,
+            httpx_kwargs={"trust_env": not _is_loopback(base_url or API_URL)},
         )
         # The same object for updates, which are never asked for: it saves a second TLS context.
         self._bot = Bot(
@@ -156,8 +157,8 @@ class TelegramCourier:
 def _refusal(error: TelegramError | TimeoutError, token: str) -> Refused:
     said = " ".join(str(error).replace(token, "<token>").split())[:200]
     match error:
-        case RetryAfter():
-            return Refused("Telegram asks for a pause", retry_after_seconds=_pause_seconds(error))
+        case _PauseAsked():
+            return Refused("Telegram asks for a pause", retry_after_seconds=error.seconds)
         case InvalidToken():
             return Refused(
                 f"Telegram refuses the bot's token ({said}); correct OPS_TELEGRAM_BOT_TOKEN",
@@ -175,17 +176,43 @@ def _refusal(error: TelegramError | TimeoutError, token: str) -> Refused:
             return Refused(f"Telegram cannot be reached or fails ({said})")
 
 
-def _pause_seconds(error: RetryAfter) -> float:
-    with warnings.catch_warnings():
-        # Seconds today, a timedelta in a coming release: both are read, so its notice is noise.
-        warnings.simplefilter("ignore", PTBDeprecationWarning)
-        pause = error.retry_after
-    return pause.total_seconds() if isinstance(pause, timedelta) else float(pause)
+class _PauseAsked(TelegramError):
+    """Too many requests: nothing may be sent for `seconds`, where Telegram says for how long."""
+
+    def __init__(self, seconds: float | None) -> None:
+        super().__init__("Too Many Requests")
+        self.seconds = seconds
+
+
+class _Request(HTTPXRequest):
+    """Reads a 429 by itself: the library's own error for it cannot be made without a warning."""
+
+    async def do_request(self, *args: Any, **kwargs: Any) -> tuple[int, bytes]:
+        code, payload = await super().do_request(*args, **kwargs)
+        if code == 429:
+            raise _PauseAsked(_pause_seconds(payload))
+        return code, payload
+
+
+def _pause_seconds(payload: bytes) -> float | None:
+    try:
+        seconds = float(json.loads(payload)["parameters"]["retry_after"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return min(seconds, LONGEST_PAUSE_SECONDS) if seconds > 0 else None
 
 
 def _bot_url(base_url: str) -> str:
     stripped = base_url.rstrip("/")
     return stripped if stripped.endswith("/bot") else f"{stripped}/bot"
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class _NoToken(logging.Filter):

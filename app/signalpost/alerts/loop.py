@@ -19,7 +19,6 @@ logger = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 1.0
 TURN_SECONDS = 5.0
-"""How long a task waits for its turn before it leaves its alert to the loop."""
 
 
 class AlertLoop:
@@ -29,6 +28,7 @@ class AlertLoop:
         open_database: makes the engine; called in the thread, since engines belong to one loop.
         open_courier: makes the courier; likewise. Entered at the start, left at the end.
         interval_seconds: between two looks while nothing is due.
+        turn_seconds: how long ``send`` waits for its turn before it leaves its alert to the loop.
 
     A database that is away is logged once and waited for. Celery's alert task sends through
     ``send``, so that one process has one courier, and the spacing of messages holds.
@@ -40,10 +40,12 @@ class AlertLoop:
         open_courier: Callable[[], AbstractAsyncContextManager[Courier]],
         *,
         interval_seconds: float = INTERVAL_SECONDS,
+        turn_seconds: float = TURN_SECONDS,
     ) -> None:
         self._open_database = open_database
         self._open_courier = open_courier
         self._interval_seconds = interval_seconds
+        self._turn_seconds = turn_seconds
         self._thread: threading.Thread | None = None
         self._started: concurrent.futures.Future[_Running] = concurrent.futures.Future()
 
@@ -103,7 +105,7 @@ class AlertLoop:
         db = self._open_database()
         try:
             async with self._open_courier() as courier:
-                running = _Running(db, courier, self._interval_seconds)
+                running = _Running(db, courier, self._interval_seconds, self._turn_seconds)
                 self._started.set_result(running)
                 await running.until_stopped()
         finally:
@@ -113,7 +115,9 @@ class AlertLoop:
 class _Running:
     """One start of the loop; lives in its thread."""
 
-    def __init__(self, db: AsyncEngine, courier: Courier, interval_seconds: float) -> None:
+    def __init__(
+        self, db: AsyncEngine, courier: Courier, interval_seconds: float, turn_seconds: float
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.stopping = asyncio.Event()
         task = asyncio.current_task()
@@ -122,6 +126,7 @@ class _Running:
         self._db = db
         self._courier = courier
         self._interval_seconds = interval_seconds
+        self._turn_seconds = turn_seconds
         self._turn = asyncio.Lock()
         self._quiet_until = self.loop.time()
         self._trouble: str | None = None
@@ -143,7 +148,7 @@ class _Running:
 
     async def send_one(self, alert_id: int) -> list[Sent]:
         try:
-            async with asyncio.timeout(TURN_SECONDS):
+            async with asyncio.timeout(self._turn_seconds):
                 await self._turn.acquire()
         except TimeoutError:
             return []
