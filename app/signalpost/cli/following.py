@@ -52,9 +52,7 @@ class Progress:
             self._width = 0
 
 
-def follow(
-    settings: Settings, delivery_ids: Sequence[UUID], progress: Progress
-) -> Counter[str]:
+def follow(settings: Settings, delivery_ids: Sequence[UUID], progress: Progress) -> Counter[str]:
     """Wait until each delivery is in a terminal status; how many ended in which.
 
     One that was pruned meanwhile counts as `pruned`.

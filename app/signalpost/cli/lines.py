@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from signalpost.core.signals import Signal, check_body_size
 from signalpost.errors import SignalError
@@ -20,6 +20,8 @@ LINE_BYTES = 32 * 1024 * 1024
 """Of one line at most: three times the largest body that a setting allows."""
 
 _PATIENCE_SECONDS = 0.02
+
+Numbered = tuple[int, bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +40,13 @@ class BadLine:
     why: str
 
 
-def chunks(source: BinaryIO) -> Iterator[list[tuple[int, bytes | None]]]:
+def chunks(source: BinaryIO) -> Iterator[list[Numbered]]:
     """Numbered lines in groups of at most CHUNK; None stands for a line that is too long.
 
     Lines that come slowly are handed on as they come: a signal must not wait for its followers.
     Raises what reading raises.
     """
-    waiting: queue.Queue[tuple[int, bytes | None] | BaseException | None] = queue.Queue(4 * CHUNK)
+    waiting: queue.Queue[Numbered | Exception | None] = queue.Queue(4 * CHUNK)
 
     def read() -> None:
         try:
@@ -55,29 +57,35 @@ def chunks(source: BinaryIO) -> Iterator[list[tuple[int, bytes | None]]]:
             waiting.put(error)
 
     threading.Thread(target=read, name="lines", daemon=True).start()
-    going = True
-    while going:
-        item = waiting.get()
-        group: list[tuple[int, bytes | None]] = []
-        while True:
-            if isinstance(item, BaseException):
-                raise item
-            if item is None:
-                going = False
-                break
-            group.append(item)
-            if len(group) == CHUNK:
-                break
-            try:
-                item = waiting.get(timeout=_PATIENCE_SECONDS)
-            except queue.Empty:
-                break
+    while True:
+        group, ended = _group(waiting)
         if group:
             yield group
+        if ended is not None:
+            if isinstance(ended, Exception):
+                raise ended
+            return
+
+
+def _group(
+    waiting: queue.Queue[Numbered | Exception | None],
+) -> tuple[list[Numbered], Exception | Literal[True] | None]:
+    """What has come by now, one line at least, and what ended it: an error, the end, or nothing."""
+    group: list[Numbered] = []
+    item = waiting.get()
+    while isinstance(item, tuple):
+        group.append(item)
+        if len(group) == CHUNK:
+            return group, None
+        try:
+            item = waiting.get(timeout=_PATIENCE_SECONDS)
+        except queue.Empty:
+            return group, None
+    return group, item or True
 
 
 def checked(
-    group: list[tuple[int, bytes | None]], *, size_limit: int, identify: Callable[[Signal], Signal]
+    group: list[Numbered], *, size_limit: int, identify: Callable[[Signal], Signal]
 ) -> Iterator[GoodLine | BadLine]:
     """Each line as a signal with its id, or with the reason why it is none; empty ones left out."""
     for number, content in group:
@@ -95,7 +103,7 @@ def checked(
             yield GoodLine(number, signal)
 
 
-def _numbered(source: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+def _numbered(source: BinaryIO) -> Iterator[Numbered]:
     number = 0
     while line := source.readline(LINE_BYTES):
         number += 1

@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
-from uuid import UUID
 
 import click
 
 from signalpost.cli import values
 from signalpost.cli.joining import examples, find_settings, json_option, shared_options
-from signalpost.cli.printing import note, print_json, printable
-from signalpost.errors import (
-    EnqueueTimeout,
-    EnqueueUnknown,
-    IdempotencyConflict,
-    SettingError,
-    SignalError,
-)
+from signalpost.cli.printing import print_json
+from signalpost.errors import SettingError
 
 if TYPE_CHECKING:
-    from signalpost.cli.lines import BadLine, GoodLine
-    from signalpost.producer import Enqueued, Producer
+    from signalpost.producer import Producer
     from signalpost.settings import Settings
 
 __all__ = ["send"]
-
-_TRIES = 3
-_FEW = 5
-"""Up to so many signals are named in the answer."""
 
 
 @click.command(
@@ -47,7 +32,7 @@ _FEW = 5
 )
 @click.argument("file", type=click.Path(allow_dash=True, dir_okay=False), metavar="FILE|-")
 @click.option(
-    "--endpoint", "endpoints", multiple=True, metavar="NAME", help="Only to this; repeatable."
+    "--endpoint", "endpoints", multiple=True, metavar="NAME", help="Only to this one; repeatable."
 )
 @click.option("--ttl", type=values.span, metavar="SPAN", help="How long they live: 30, 30s, 5m.")
 @click.option("--producer", metavar="ID", help="Who sends them, instead of PRODUCER_ID.")
@@ -74,44 +59,61 @@ def send(
     is safe: known signals are recognised. The exit code is 1 where a line was bad, and with --wait
     also where a delivery ended otherwise than delivered.
     """
+    from signalpost.cli.enqueueing import Sending
     from signalpost.cli.following import Progress, counted, follow
 
     settings = find_settings(data, quiet=as_json)
     name = producer or settings.producer_id
     if name is None:
         raise SettingError("PRODUCER_ID is not set; set it, or name the producer by --producer")
-    tally = Tally(Progress())
+    progress = Progress()
     with _opened(file) as source, _producer(settings, name) as outbox:
-        work = Sending(outbox, settings, endpoints or None, ttl, tally)
+        sending = Sending(
+            outbox,
+            progress,
+            size_limit=settings.outbound_max_body_size,
+            endpoints=list(endpoints) or None,
+            ttl=ttl,
+        )
         try:
-            if strict:
-                work.all_or_none(source)
-            else:
-                work.chunk_by_chunk(source)
+            sending.all_or_none(source) if strict else sending.chunk_by_chunk(source)
         finally:
-            tally.close(as_json=as_json)
+            progress.clear()
+            if not as_json:
+                sending.summarise()
     ended: Counter[str] = Counter()
-    if wait and tally.deliveries:
-        ended = follow(settings, tally.deliveries, tally.progress)
+    if wait and sending.deliveries:
+        ended = follow(settings, sending.deliveries, progress)
     if as_json:
-        print_json({**tally.as_json(), "ended": dict(ended)})
+        print_json({**sending.facts(), "ended": dict(ended)})
     elif ended:
         click.echo(f"ended: {counted(ended)}")
-    failed = tally.bad or ended.total() != ended["delivered"]
-    ctx.exit(1 if failed else 0)
+    ctx.exit(1 if sending.bad or ended.total() != ended["delivered"] else 0)
 
 
-@dataclass(slots=True)
-class Tally:
-    """What was sent so far."""
+@contextmanager
+def _opened(file: str) -> Iterator[BinaryIO]:
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        source = Path(file).open("rb")  # noqa: SIM115  closed below
+    except OSError as error:
+        raise click.ClickException(f"{file} cannot be read: {error.strerror}") from None
+    with source:
+        yield source
 
-    progress: object
-    started_at: float = field(default_factory=time.monotonic)
-    signals: int = 0
-    duplicates: int = 0
-    unannounced: int = 0
-    few: list[Enqueued] = field(default_factory=list)
-    deliveries: list[UUID] = field(default_factory=list)
-    bad: list[BadLine] = field(default_factory=list)
 
+def _producer(settings: Settings, name: str) -> Producer:
+    from signalpost.producer import Producer
 
+    # By argument, since a producer does not read `.env` and the command line does.
+    return Producer(
+        settings.database_url,
+        settings.redis_url,
+        producer_id=name,
+        environ={
+            "SIGNAL_TTL_SECONDS": str(settings.signal_ttl_seconds),
+            "OUTBOUND_MAX_BODY_SIZE": str(settings.outbound_max_body_size),
+        },
+    )
