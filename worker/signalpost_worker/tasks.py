@@ -10,7 +10,6 @@ from celery import Celery
 from celery.exceptions import Reject
 
 from signalpost import broker
-from signalpost.alerts import Sent
 from signalpost.engine import SHORT_WAIT_SECONDS
 from signalpost.reports import Report
 from signalpost_worker.runtime import Runtime
@@ -41,7 +40,7 @@ def register(app: Celery, runtime: Runtime) -> None:
 
     @app.task(name=broker.ALERT_TASK)
     def alert(alert_id: int) -> list[str]:
-        return [_line(sent) for sent in runtime.alerts.send(alert_id)]
+        return [sent.line() for sent in runtime.alerts.send(alert_id)]
 
     @app.task(name=broker.PRUNE_TASK)
     def prune() -> int:
@@ -55,14 +54,3 @@ def register(app: Celery, runtime: Runtime) -> None:
         except Reject:
             # The broker took no message. The retry's time is committed; the engine sees to it.
             runtime.engine.set_timer(report)
-
-
-def _line(sent: Sent) -> str:
-    pairs = {
-        "alert": sent.alert_id,
-        "kind": sent.kind,
-        "delivery": sent.delivery_id,
-        "receipt": sent.receipt,
-        "error": sent.error,
-    }
-    return " ".join(f"{name}={value}" for name, value in pairs.items() if value is not None)

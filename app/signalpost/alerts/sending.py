@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Protocol, Self
-from uuid import UUID
 
 from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -79,13 +78,16 @@ class Sent:
     due again in ``again_in_seconds``. ``quiet_seconds``: the courier must stay silent so long.
     """
 
-    alert_id: int
-    kind: str
-    delivery_id: UUID | None
+    notice: Notice
     receipt: str | None
     error: str | None = None
     again_in_seconds: float | None = None
     quiet_seconds: float | None = None
+
+    def line(self) -> str:
+        """One line of key=value pairs, ids and labels only: fit for logs, Flower and results."""
+        came = f"error={self.error}" if self.receipt is None else f"receipt={self.receipt}"
+        return f"{_labels(self.notice)} {came}"
 
 
 async def send_due(
@@ -146,13 +148,13 @@ async def _keep_receipt(
             if not waiting:
                 logger.warning(
                     "alert sent, its receipt waits for the database: %s error=%s",
-                    _ids(notice),
+                    _labels(notice),
                     type(error).__name__,
                 )
             waiting = True
             await asyncio.sleep(0.5)
-    logger.info("alert sent: %s receipt=%s", _ids(notice), receipt.text)
-    return Sent(notice.alert_id, notice.kind, _delivery_id(notice), receipt.text)
+    logger.info("alert sent: %s receipt=%s", _labels(notice), receipt.text)
+    return Sent(notice, receipt.text)
 
 
 async def _put_off(
@@ -163,7 +165,7 @@ async def _put_off(
     logger.log(
         logging.ERROR if refused.permanent else logging.WARNING,
         "alert not sent: %s again_in=%.1fs reason=%s",
-        _ids(notice),
+        _labels(notice),
         seconds,
         refused.reason,
     )
@@ -172,9 +174,7 @@ async def _put_off(
             repository.put_off, notice, seconds=seconds, error=refused.reason, now=now
         )
     return Sent(
-        notice.alert_id,
-        notice.kind,
-        _delivery_id(notice),
+        notice,
         receipt=None,
         error=refused.reason,
         again_in_seconds=seconds,
@@ -182,12 +182,22 @@ async def _put_off(
     )
 
 
-def _delivery_id(notice: Notice) -> UUID | None:
-    return notice.letter.delivery_id if notice.letter else None
-
-
-def _ids(notice: Notice) -> str:
-    return (
-        f"alert={notice.alert_id} kind={notice.kind} delivery={_delivery_id(notice)}"
-        f" endpoint={notice.endpoint} try={notice.tries}"
-    )
+def _labels(notice: Notice) -> str:
+    """What the alert is about, in the words of :class:`signalpost.reports.Report`."""
+    pairs: dict[str, object] = {"alert": notice.alert_id, "kind": notice.kind}
+    letter = notice.letter
+    if letter is not None:
+        pairs |= {
+            "delivery": letter.delivery_id,
+            "signal": letter.signal_id,
+            "instrument": letter.instrument,
+        }
+    pairs["endpoint"] = notice.endpoint
+    if letter is not None:
+        pairs |= {
+            "attempt": letter.attempts,
+            "outcome": letter.last.outcome if letter.last else None,
+            "status": letter.status,
+        }
+    pairs["try"] = notice.tries
+    return " ".join(f"{name}={value}" for name, value in pairs.items() if value is not None)
