@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from signalpost.errors import SettingError
 from signalpost.settings import rules
@@ -115,6 +116,7 @@ def _find_servers(
         folder = Path(values[PREFIX + "DATA_DIR"]).expanduser()
     named = None if folder is None else _running(folder, values)
     default = default_data_folder(values)
+    of_the_default = f"data folder {default}"
     for server in ("database", "redis"):
         field = f"{server}_url"
         if variables.get(field) == PREFIX + field.upper():
@@ -123,8 +125,11 @@ def _find_servers(
             source = _join(named, field, given, f"data folder {folder}")
         elif field in given:
             source = variables[field]
+        elif given.get("database_source", of_the_default) == of_the_default:
+            source = _join(read_stack(default), field, given, of_the_default)
         else:
-            source = _join(read_stack(default), field, given, f"data folder {default}")
+            # The Redis of a stack that merely runs here belongs to that stack's database.
+            source = None
         if source is not None:
             given[f"{server}_source"] = source
             variables.setdefault(field, source)
@@ -172,9 +177,26 @@ def _dotenv(file: Path | None) -> dict[str, str]:
 
 
 def _one_line(error: ValidationError, variables: Mapping[str, str]) -> str:
-    problem = error.errors(include_input=False, include_context=False, include_url=False)[0]
-    message = problem["msg"].removeprefix("Value error, ")
+    problem = error.errors(include_input=False, include_url=False)[0]
     if not problem["loc"]:
-        return message
+        return str(problem["msg"]).removeprefix("Value error, ")
     field = str(problem["loc"][0])
-    return f"{variables.get(field, field.upper())}: {message[:1].lower()}{message[1:]}"
+    return f"{variables.get(field, field.upper())} {_rule(problem)}"
+
+
+def _rule(problem: ErrorDetails) -> str:
+    # pydantic's own texts speak of inputs and strings; an operator set a variable.
+    context = problem.get("ctx", {})
+    match problem["type"]:
+        case "value_error":
+            return str(context["error"])
+        case "int_parsing" | "int_from_float":
+            return "must be a whole number"
+        case "string_pattern_mismatch":
+            return "must be 1 to 64 letters, digits, underscores and hyphens"
+        case "greater_than":
+            return f"must be above {context['gt']}"
+        case "greater_than_equal" | "less_than_equal":
+            limit = context.get("ge", context.get("le"))
+            return f"must be {int(limit)} or {'more' if 'ge' in context else 'less'}"
+    return "must be a number"

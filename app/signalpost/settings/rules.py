@@ -93,7 +93,7 @@ def secret(text: str) -> str:
     try:
         secret_bytes(text)
     except SecretError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(f"cannot be used: {error}") from None
     return text
 
 
