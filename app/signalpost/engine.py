@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from uuid import UUID
@@ -14,7 +13,7 @@ from signalpost.core.outcomes import Failure
 from signalpost.dispatch import Dispatcher
 from signalpost.intake import Intake
 from signalpost.outbox import DATABASE_TROUBLE, Outbox
-from signalpost.reports import SHUTTING_DOWN, Report
+from signalpost.reports import SHUTTING_DOWN, Report, Tally
 from signalpost.vigil import Vigil
 from signalpost.window import Window
 
@@ -112,17 +111,18 @@ class Engine:
             return replace(report, retry_in_seconds=None)
         return report
 
-    async def drain(self) -> Counter[str]:
-        """Claim and send whatever is due, until nothing is; return counts by outcome.
+    async def drain(self) -> Tally:
+        """Claim and send whatever is due, until nothing is; return what became of it.
 
         One drain a process: another one called meanwhile makes the running one look again. The
         flag is lowered before each look and read after it in one step with the decision to end, so
         a ring that arrives at any moment is either seen or finds no drain running.
         """
+        tally = Tally()
         if self._draining:
             self._rung = True
-            return Counter(joined=1)
-        tally: Counter[str] = Counter()
+            tally["joined"] = 1
+            return tally
         flying: set[asyncio.Task[None]] = set()
         self._draining = True
         try:
@@ -139,7 +139,7 @@ class Engine:
 
     async def _rescue(self) -> None:
         """Take what has been due for 2 s, whatever became of its message."""
-        tally: Counter[str] = Counter()
+        tally = Tally()
         while not self.closed and await self._intake.take_due(OVERDUE_SECONDS, tally, set()):
             pass
 

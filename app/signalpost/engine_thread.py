@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
@@ -13,7 +12,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from signalpost.engine import Engine
-from signalpost.reports import Report
+from signalpost.reports import Report, Tally
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ class EngineThread:
         """Make one attempt, waiting for its record."""
         return self._call(lambda engine: engine.deliver(delivery_id))
 
-    def drain(self) -> Counter[str]:
+    def drain(self) -> Tally:
         """Send whatever is due, waiting until it is done."""
         return self._call(lambda engine: engine.drain())
 

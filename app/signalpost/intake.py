@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 from uuid import UUID
@@ -13,12 +12,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from signalpost import reports
 from signalpost.clock import Lease
-from signalpost.core.lifecycle import Status
 from signalpost.core.outcomes import Failure
 from signalpost.dispatch import Dispatcher, Flight
 from signalpost.grouping import Grouped
 from signalpost.outbox import DATABASE_TROUBLE, Outbox
-from signalpost.reports import Report
+from signalpost.reports import Report, Tally
 from signalpost.repository.claims import Claimed
 from signalpost.window import Window
 
@@ -78,13 +76,13 @@ class Intake:
         self._spawn(self._take_one_in_window(delivery_id))
 
     async def take_due(
-        self, overdue_seconds: float, tally: Counter[str], flying: set[asyncio.Task[None]]
+        self, overdue_seconds: float, tally: Tally, flying: set[asyncio.Task[None]]
     ) -> int:
         """Claim as much of what is due as the window has places for, and send it.
 
         Args:
             overdue_seconds: only what has been due for this long.
-            tally: counts by outcome, added to as attempts end.
+            tally: what became of each is added to it, as attempts end.
             flying: the attempts under way, each taken out at its end.
 
         Returns:
@@ -108,7 +106,8 @@ class Intake:
             task = self._spawn(self._fly(flight, tally))
             flying.add(task)
             task.add_done_callback(flying.discard)
-        tally["expired"] += len(claimed.expired)
+        for expired in claimed.expired:
+            tally.add(reports.expired_report(expired))
         return used + len(claimed.expired)
 
     def _hold(self, claimed: Claimed, epoch: int) -> list[Flight]:
@@ -123,17 +122,15 @@ class Intake:
             flight.claim.delivery_id: flight for flight in self._hold(claimed, epoch)
         }
         for expired in claimed.expired:
-            found[expired.delivery_id] = Report(
-                expired.delivery_id, "expired", status=Status.EXPIRED.value
-            )
+            found[expired.delivery_id] = reports.expired_report(expired)
         for unclaimed in claimed.unclaimed:
             found[unclaimed.delivery_id] = reports.unclaimed_report(unclaimed)
         return [found[delivery_id] for delivery_id in delivery_ids]
 
-    async def _fly(self, flight: Flight, tally: Counter[str]) -> None:
+    async def _fly(self, flight: Flight, tally: Tally) -> None:
         try:
             report = await self._dispatcher.attempt(flight)
-            tally[report.outcome] += 1
+            tally.add(report)
             self._tell(report)
             self._again(report)
         except SQLAlchemyError as refusal:

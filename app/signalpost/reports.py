@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from uuid import UUID
 
 from signalpost.core.outcomes import Outcome
-from signalpost.repository.claims import Claim, Unclaimed
+from signalpost.repository.claims import Claim, Expired, Unclaimed
 from signalpost.repository.records import Record, Recorded
 
 logger = logging.getLogger("signalpost.deliveries")
 
 SHUTTING_DOWN = "shutting down"
+
+MOST_LINES = 100
+"""So many attempts a drain tells of by name; it may make thousands, and its result is kept whole
+by whoever watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,20 @@ class Report:
         return " ".join(f"{name}={value}" for name, value in pairs if value not in (None, ""))
 
 
+class Tally(Counter[str]):
+    """How many attempts ended how; ``lines`` tell of the first :data:`MOST_LINES` of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def add(self, report: Report) -> None:
+        """Count what became of one delivery."""
+        self[report.outcome] += 1
+        if len(self.lines) < MOST_LINES:
+            self.lines.append(report.line())
+
+
 def attempt_report(claim: Claim, item: Record, recorded: Recorded | None) -> Report:
     """Report an attempt that was recorded."""
     applied = recorded is not None and recorded.applied
@@ -75,6 +94,11 @@ def attempt_report(claim: Claim, item: Record, recorded: Recorded | None) -> Rep
         retry_in_seconds=item.decision.delay_seconds if applied else None,
         alert_id=None if recorded is None else recorded.alert_id,
     )
+
+
+def expired_report(expired: Expired) -> Report:
+    """Report a delivery whose life was over when it was claimed."""
+    return Report(expired.delivery_id, "expired", status="expired")
 
 
 def unclaimed_report(unclaimed: Unclaimed) -> Report:

@@ -34,9 +34,11 @@ def register(app: Celery, runtime: Runtime) -> None:
             _retry(self, report, wait)
         return report.line()
 
-    @app.task(name=broker.DRAIN_TASK)
-    def drain() -> dict[str, int]:
-        return dict(runtime.engine.drain())
+    # As long as all the lines of a tally, which Celery would cut.
+    @app.task(name=broker.DRAIN_TASK, resultrepr_maxsize=64 * 1024)
+    def drain() -> dict[str, Any]:
+        tally = runtime.engine.drain()
+        return {**tally, "attempts": tally.lines}
 
     @app.task(name=broker.ALERT_TASK)
     def alert(alert_id: int) -> list[str]:
