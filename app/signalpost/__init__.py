@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from signalpost.core.signals import Signal
-    from signalpost.core.signing import Profile, Verified, verify
+    from signalpost.core.signing import Profile, Verified
     from signalpost.errors import (
         DatabaseUnavailable,
         EnqueueError,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         SignatureError,
     )
     from signalpost.producer import DeliveryView, Enqueued, Producer
+    from signalpost.verifying import verify
 
 __all__ = [
     "DatabaseUnavailable",
@@ -52,7 +53,7 @@ _HOMES = {
     "Profile": "signalpost.core.signing",
     "Signal": "signalpost.core.signals",
     "Verified": "signalpost.core.signing",
-    "verify": "signalpost.core.signing",
+    "verify": "signalpost.verifying",
 }
 
 

@@ -27,8 +27,8 @@ from signalpost.receiver import (
     Reply,
     Seen,
     Verdict,
-    verify_request,
 )
+from signalpost.verifying import verify
 from tests.processes import wait_for
 
 SECRET = "correct horse battery staple"
@@ -560,15 +560,15 @@ def test_arguments_that_cannot_work_are_refused(tmp_path: Path) -> None:
 
 
 def test_any_framework_can_verify() -> None:
-    """verify_request takes the clock's time by itself and raises one kind of error only."""
+    """The public verify takes the clock's time by itself and raises one kind of error only."""
     facts = outgoing(timestamp=datetime.now(UTC))
-    verified = verify_request(
+    verified = verify(
         method="POST", headers=signed(facts), body=facts.body, url=URL, secrets=[SECRET]
     )
 
     assert verified.delivery_id == facts.delivery_id
     with pytest.raises(SignatureError):
-        verify_request(method="POST", headers={}, body=b"", url=URL, secrets=[SECRET])
+        verify(method="POST", headers={}, body=b"", url=URL, secrets=[SECRET])
 
 
 _CRASHING = """

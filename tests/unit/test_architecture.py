@@ -45,6 +45,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "signalpost.receiver",
             "signalpost.reports",
             "signalpost.upkeep",
+            "signalpost.verifying",
             "signalpost.vigil",
             "signalpost.window",
         }

@@ -1,6 +1,6 @@
 """The receiver's side: verify what arrives, act on it once, answer so that the sender understands.
 
-`verify_request` is for any framework; `Receiver` is a whole ASGI app around it.
+`signalpost.verify` is for any framework; `Receiver` is a whole ASGI app around it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from signalpost.receiver.app import Receiver
 from signalpost.receiver.book import Book, Reply
 from signalpost.receiver.misbehaving import Misbehaving, abortable_http
 from signalpost.receiver.verdicts import Handler, Received, Refused, Seen, Verdict
-from signalpost.receiver.verifying import verify_request
 
 __all__ = [
     "Book",
@@ -22,5 +21,4 @@ __all__ = [
     "Seen",
     "Verdict",
     "abortable_http",
-    "verify_request",
 ]

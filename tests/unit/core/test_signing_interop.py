@@ -202,7 +202,9 @@ def test_the_receivers_page_verifies_with_each_library_what_we_send() -> None:
     headers, (key,) = signed(vector, outgoing)
     body = outgoing.body
 
-    receive = pasted("from datetime import", MY_SECRET=vector.secrets[0])["receive"]
+    receive = pasted("from signalpost import SignatureError", MY_SECRET=vector.secrets[0])[
+        "receive"
+    ]
     assert receive("POST", headers, body, "/hooks/signals") == (200, outgoing.delivery_id)
     assert receive("POST", headers, body, "/hooks")[0] == 401
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from signalpost.core.signing import Profile, Verified, verify
+from signalpost.core import signing
+from signalpost.core.signing import Profile, Verified
 
-__all__ = ["verify_request"]
+__all__ = ["verify"]
 
 
-def verify_request(
+def verify(
     *,
     method: str,
     headers: Mapping[str, str],
@@ -43,7 +44,7 @@ def verify_request(
     Raises:
         errors.SignatureError: for everything that is wrong, malformed headers included.
     """
-    return verify(
+    return signing.verify(
         method=method,
         headers=headers,
         body=body,
