@@ -43,6 +43,9 @@ def run_from_the_command_line() -> None:
     engine = sync_engine(load_settings(os.environ).database_url)
     try:
         with engine.begin() as connection:
+            # Alembic leaves out the name of the default schema when it compares, and for a role
+            # called signalpost that is ours.
+            connection.dialect.default_schema_name = "public"
             run(connection)
     finally:
         engine.dispose()
@@ -52,6 +55,7 @@ given: Connection | None = context.config.attributes.get("connection")
 if context.is_offline_mode():
     context.configure(dialect_name="postgresql", literal_binds=True, **options())
     with context.begin_transaction():
+        context.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         context.run_migrations()
 elif given is not None:
     run(given)

@@ -73,7 +73,7 @@ def create_endpoints() -> None:
         sa.Column("on_unknown", sa.Text(), server_default=sa.text("'retry'"), nullable=False),
         stamped("created_at"),
         moment("removed_at"),
-        sa.CheckConstraint("on_unknown IN ('retry', 'stop')", name="ck_endpoints_on_unknown"),
+        sa.CheckConstraint("on_unknown IN ('retry', 'stop')", name=op.f("ck_endpoints_on_unknown")),
         sa.PrimaryKeyConstraint("id", name="pk_endpoints"),
         schema=SCHEMA,
     )
@@ -139,12 +139,12 @@ def create_deliveries() -> None:
         sa.Column("worker_id", sa.Uuid()),
         moment("claimed_at"),
         sa.CheckConstraint(
-            "(status = 'sending') = (claim_id IS NOT NULL)", name="ck_deliveries_claimed"
+            "(status = 'sending') = (claim_id IS NOT NULL)", name=op.f("ck_deliveries_claimed")
         ),
         sa.CheckConstraint(
             "status IN ('pending', 'sending', 'delivered', 'dead', 'expired', 'cancelled', "
             "'superseded')",
-            name="ck_deliveries_status",
+            name=op.f("ck_deliveries_status"),
         ),
         foreign("deliveries", "signal_id", "signals"),
         foreign("deliveries", "endpoint_id", "endpoints"),
