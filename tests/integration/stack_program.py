@@ -29,8 +29,8 @@ def main() -> int:
                 env={**os.environ, **stack.marks(Ending(grace_seconds=1))},
                 start_new_session=True,
             )
-            say(f"ready child={child.pid}")
             try:
+                say(f"ready child={child.pid}")
                 child.wait()
             except KeyboardInterrupt:
                 say("stopping")
