@@ -139,12 +139,17 @@ def enqueue(
     stored: dict[str, Stored] = {}
     for chunk in _chunks(sorted(first.values(), key=lambda signal: signal.key)):
         stored.update(_store(conn, chunk, common))
-    return [
-        stored[signal.key]
-        if signal is first[signal.key]
-        else replace(stored[signal.key], duplicate=True)
-        for signal in signals
-    ]
+    return _in_order(signals, stored)
+
+
+def _in_order(signals: Sequence[NewSignal], stored: dict[str, Stored]) -> list[Stored]:
+    """One result a signal; whatever comes a second time is a duplicate of the first."""
+    results, seen = [], set()
+    for signal in signals:
+        one = stored[signal.key]
+        results.append(replace(one, duplicate=True) if signal.key in seen else one)
+        seen.add(signal.key)
+    return results
 
 
 def _store(
