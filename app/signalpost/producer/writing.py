@@ -35,13 +35,19 @@ T = TypeVar("T")
 # The server gives up waiting for a lock a little before we give up on the server, so that the
 # connection need not be cut.
 LOCK_MARGIN_SECONDS = 0.1
+LONGEST_SECONDS = 86400.0
 _TRIES = 3
 
 
 class Attempt:
-    """What a caller and the writing task both know: the deadline, and who was first at the end."""
+    """What a caller and the writing task both know: the deadline, and who was first at the end.
+
+    `timeout` is in seconds. Raises ValueError where it is none.
+    """
 
     def __init__(self, timeout: float) -> None:
+        if not 0 < timeout <= LONGEST_SECONDS:
+            raise ValueError("timeout must be seconds above 0")
         self.timeout = timeout
         self._deadline = time.monotonic() + timeout
         self._lock = threading.Lock()
