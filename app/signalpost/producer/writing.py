@@ -82,7 +82,7 @@ class Attempt:
         with self._lock:
             self._given_up = True
             if self._committing:
-                return EnqueueUnknown()
+                return _unknown(f"PostgreSQL did not confirm the COMMIT within {self.timeout:g} s")
         return EnqueueTimeout(
             f"PostgreSQL was not done within {self.timeout:g} s and nothing was written; "
             "call again with the same signal"
@@ -143,7 +143,14 @@ async def _commit(connection: AsyncConnection) -> None:
     try:
         await connection.commit()
     except SQLAlchemyError:
-        raise EnqueueUnknown from None
+        raise _unknown("the connection broke while committing") from None
+
+
+def _unknown(what: str) -> EnqueueUnknown:
+    return EnqueueUnknown(
+        f"{what}, so the signal may or may not be enqueued; call again with the same signal: "
+        "it is recognised and never enqueued twice"
+    )
 
 
 async def _give_back(connection: AsyncConnection) -> None:
