@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -50,9 +52,12 @@ def register(app: Celery, runtime: Runtime) -> None:
 
     def _retry(task: Any, report: Report, wait: float) -> None:
         again = TryAgain(report.line())
+        due = time.monotonic() + wait
         try:
             # Celery would make a plain representation of the arguments for the next message.
             raise task.retry(exc=again, countdown=wait, argsrepr=task.request.argsrepr)
         except Reject:
-            # The broker took no message. The retry's time is committed; the engine sees to it.
-            runtime.engine.set_timer(report)
+            # The broker took no message, and took its time over that. The retry's own time is
+            # committed; the engine sees to it.
+            left = max(0.0, due - time.monotonic())
+            runtime.engine.set_timer(replace(report, retry_in_seconds=left))
