@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,8 +22,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from signalpost.embedded import Stack, StackInfo, read_stack
-from signalpost.embedded.launching import free_port
+from signalpost.embedded.launching import end_process, free_port
 from signalpost.embedded.marks import marked
+from signalpost.embedded.postgres import PostgresServer
+from signalpost.embedded.programs import account_for, postgres_programs, valkey_program
+from signalpost.embedded.valkey import ValkeyServer
 from signalpost.errors import EmbeddedError
 from tests.processes import Program, gone, wait_for
 
@@ -298,8 +302,10 @@ def test_a_start_waits_for_a_killed_owners_servers(folder: Path) -> None:
         ready(program)
         store(running_in(folder))
         program.kill()
-        with Stack.start(folder) as stack:
+        said: list[str] = []
+        with Stack.start(folder, say=said.append) as stack:
             assert stored(stack.info) == ((42,), b"42")
+    assert said == []  # the warden had ended all; nothing was left for the start to end
 
 
 def test_ctrl_c_reaches_only_the_owner(folder: Path) -> None:
@@ -307,6 +313,8 @@ def test_ctrl_c_reaches_only_the_owner(folder: Path) -> None:
     with holding(folder) as program:
         ready(program)
         pids = running_in(folder).pids
+        groups = {name: os.getpgid(pid) for name, pid in pids.items()}
+        assert len(set(groups.values())) == len(groups)
         os.killpg(program.pid, signal.SIGINT)
         program.wait_for_line("^stopping")
         assert program.wait() == 0
@@ -321,10 +329,17 @@ def test_stale_process_id_of_a_stranger(folder: Path) -> None:
     """A postmaster.pid whose number another program has after a reboot does not stop the start."""
     with Stack.start(folder) as first:
         store(first.info)
-    (folder / "postgres" / "postmaster.pid").write_text(f"{os.getpid()}\n{folder}\n1\n1\n\n\n\n")
-
-    with Stack.start(folder) as second:
-        assert stored(second.info) == ((42,), b"42")
+    # One of the same account, which PostgreSQL would take for a server of its own.
+    account = (folder / "postgres").stat().st_uid if os.geteuid() == 0 else None
+    with subprocess.Popen(["/bin/sleep", "600"], user=account, cwd="/") as stranger:
+        pid_file = folder / "postgres" / "postmaster.pid"
+        pid_file.write_text(f"{stranger.pid}\n{folder}\n1\n1\n\n\n\n")
+        try:
+            with Stack.start(folder) as second:
+                assert stored(second.info) == ((42,), b"42")
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
 
 
 def test_data_of_another_version_is_refused(folder: Path) -> None:
@@ -401,3 +416,41 @@ def test_free_port_keeps_what_it_can() -> None:
     assert free_port(port) == port
     with socket.create_server(("127.0.0.1", port)):
         assert free_port(port) != port
+
+
+def test_a_port_lost_at_the_last_moment(folder: Path, stack: Stack) -> None:
+    """A server that finds its port taken as it starts says so, for the next port to be tried."""
+    taken = stack.postgres.port
+    postgres = PostgresServer(folder / "postgres", folder / "logs" / "postgres.log", "-", taken)
+    valkey = ValkeyServer(folder / "valkey", folder / "logs" / "valkey.log", "-", taken)
+    account = account_for(postgres.folder)
+
+    assert not postgres._answers(postgres_programs(account), account)
+    assert not valkey._answers(valkey_program(account), account)
+    assert postgres.process is None
+    assert valkey.process is None
+
+
+def test_flower_keeps_the_port_it_was_given(folder: Path) -> None:
+    """A port chosen for Flower is told to other commands, now and after a restart."""
+    port = free_port()
+    with Stack.start(folder) as first:
+        first.use_flower_port(port)
+        assert running_in(folder).flower_url == f"http://127.0.0.1:{port}"
+    with Stack.start(folder) as second:
+        assert second.info.flower_url == f"http://127.0.0.1:{port}"
+
+
+def test_a_deaf_process_is_killed_in_the_end() -> None:
+    """A server that answers no signal is killed when each signal has had its seconds."""
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True)"
+    deaf = subprocess.Popen(
+        [sys.executable, "-c", f"{code}; time.sleep(600)"],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    with deaf:
+        assert deaf.stdout is not None
+        deaf.stdout.readline()
+        end_process(deaf, (signal.SIGTERM, 0.2), (signal.SIGTERM, 0.1))
+        assert deaf.returncode == -signal.SIGKILL
