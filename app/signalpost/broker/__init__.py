@@ -137,12 +137,11 @@ class Broker:
         skip_until = self._skip_until
         if self._url is None or (skip_until is not None and self._monotonic() < skip_until):
             return False
-        redis, messages = self._ready()
         from redis.exceptions import RedisError  # noqa: PLC0415 - loaded with the first message
 
         try:
-            act(redis, messages)
-        except (RedisError, OSError) as trouble:
+            act(*self._ready())
+        except (RedisError, OSError, ValueError) as trouble:  # ValueError: options in the URL
             self._skip_until = self._monotonic() + SKIP_SECONDS
             if not self._failing:
                 self._failing = True
