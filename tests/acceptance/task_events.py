@@ -14,6 +14,12 @@ from redis import Redis
 Event = dict[str, Any]
 
 
+def listeners(redis_url: str) -> int:
+    """How many listen to something in Redis now; one more once a receiver hears events."""
+    with Redis.from_url(redis_url) as client:
+        return int(client.pubsub_numpat())
+
+
 class TaskEvents:
     """Collects task events from the moment the block is entered; `found` is in order of arrival."""
 
@@ -42,10 +48,9 @@ class TaskEvents:
             time.sleep(0.02)
 
     def __enter__(self) -> Self:
-        with Redis.from_url(self._url) as client:
-            subscribers = client.pubsub_numpat()
-            self._thread.start()
-            self.until(lambda: client.pubsub_numpat() > subscribers)
+        before = listeners(self._url)
+        self._thread.start()
+        self.until(lambda: listeners(self._url) > before)
         return self
 
     def __exit__(
