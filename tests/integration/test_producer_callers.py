@@ -78,7 +78,7 @@ class Announced:
 
     def settled(self) -> set[str]:
         """The ids of deliveries that were announced, once the background has nothing left to do."""
-        self._producer._lifetime.flush(5)
+        self._producer._lifetime.background().flush(5)
         return {str(one["args"][0]) for one in messages(self._redis_url, "deliver")}
 
 
@@ -354,7 +354,7 @@ def test_a_dead_redis_is_not_the_caller_s_matter(theirs: Engine, outbox_url: str
     with producer_on(outbox_url, "redis://127.0.0.1:9/0") as producer:
         with Session(theirs) as session, session.begin():
             producer.enqueue_in(session, signal)
-        producer._lifetime.flush(5)
+        producer._lifetime.background().flush(5)
     assert str(signal.id) in stored_ids(outbox_url)
 
 

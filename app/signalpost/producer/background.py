@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import wait
@@ -79,19 +80,21 @@ class Background:
         raise self._give_up(attempt)
 
     def close(self, timeout: float) -> None:
-        """Announce what is left and end all threads, in about `timeout` seconds."""
+        """Announce what is left and end all threads, in at most `timeout` seconds and a little."""
+        end = time.monotonic() + timeout
         self.flush(timeout)
         self.watch.close()
-        self.publisher.close(timeout)
+        self.publisher.close(_until(end))
         with suppress(Exception):  # a server that does not answer cannot be told goodbye
-            self._loop.submit(self._engine.dispose()).result(timeout)
-        self._loop.stop(timeout)
+            self._loop.submit(self._engine.dispose()).result(_until(end))
+        self._loop.stop(_until(end))
 
     def flush(self, timeout: float) -> None:
         """Wait until what is committed is announced, at most `timeout` seconds."""
+        end = time.monotonic() + timeout
         with suppress(Exception):
             self._loop.submit(self._settled()).result(timeout)
-        self.publisher.flush(timeout)
+        self.publisher.flush(_until(end))
 
     def _give_up(self, attempt: Attempt) -> EnqueueError:
         given_up = attempt.give_up()
@@ -154,6 +157,11 @@ class Background:
         given_up = attempt.give_up()
         attempt.cut()
         raise given_up
+
+
+def _until(end: float) -> float:
+    # The last steps of an end that takes too long still get a moment each.
+    return max(0.1, end - time.monotonic())
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:

@@ -39,18 +39,13 @@ class Lifetime:
                 self._background = Background(self._settings)
             return self._background
 
-    def close(self) -> None:
-        """Announce what is left and end the background, in about a second."""
+    def close(self, timeout: float = CLOSE_SECONDS) -> None:
+        """Announce what is left and end the background, in about `timeout` seconds."""
         with self._lock:
             self._closed = True
             background, self._background = self._background, None
         if background is not None:
-            background.close(CLOSE_SECONDS)
-
-    def flush(self, timeout: float) -> None:
-        """Wait until what is committed is announced, at most `timeout` seconds."""
-        if self._background is not None:
-            self._background.flush(timeout)
+            background.close(timeout)
 
     def forget(self) -> None:
         """Leave the background to the parent process; its threads do not exist in a child."""
@@ -75,7 +70,7 @@ def _in_the_child() -> None:
 def _at_exit() -> None:
     end = time.monotonic() + CLOSE_SECONDS
     for lifetime in list(_living):
-        lifetime.flush(max(0.0, end - time.monotonic()))
+        lifetime.close(max(0.1, end - time.monotonic()))
 
 
 os.register_at_fork(after_in_child=_in_the_child)
