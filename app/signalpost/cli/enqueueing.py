@@ -54,6 +54,7 @@ class Sending:
         self._ttl = DEFAULT if ttl is None else ttl
         self._started_at = time.monotonic()
         self._few: list[Enqueued] = []
+        self._in_doubt = 0
         self.signals = 0
         self.duplicates = 0
         self.unannounced = 0
@@ -88,6 +89,11 @@ class Sending:
             f"{self.duplicates} known already, {len(self.bad)} bad lines; "
             f"{seconds:.1f} s, {self.signals / seconds:.0f} a second"
         )
+        if self._in_doubt:
+            note(
+                f"up to {self._in_doubt} more may have been enqueued; "
+                "sending the same lines again is safe"
+            )
         if self.unannounced:
             note("Redis was not told of all; the workers take them from PostgreSQL within seconds")
 
@@ -127,6 +133,7 @@ class Sending:
                 self._refuse(BadLine(line.number, str(conflict)))
 
     def _enqueue(self, good: Sequence[GoodLine], *, timeout: float = _CHUNK_SECONDS) -> None:
+        self._in_doubt = len(good)
         for left in reversed(range(_TRIES)):
             try:
                 results = self._producer.enqueue_many(
@@ -136,6 +143,9 @@ class Sending:
                     timeout=timeout,
                 )
                 break
+            except IdempotencyConflict:
+                self._in_doubt = 0
+                raise
             except (EnqueueTimeout, EnqueueUnknown):
                 # Known signals are recognised, so asking again is safe.
                 if not left:
@@ -145,6 +155,7 @@ class Sending:
         self._count(results)
 
     def _count(self, results: Sequence[Enqueued]) -> None:
+        self._in_doubt = 0
         for one in results:
             self.signals += 1
             self.duplicates += one.duplicate

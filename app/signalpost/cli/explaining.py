@@ -13,6 +13,8 @@ __all__ = ["explain"]
 _TELLTALES = (
     ("password authentication failed", "PostgreSQL refuses the password", "correct DATABASE_URL"),
     ("no password supplied", "PostgreSQL wants a password", "put one into DATABASE_URL"),
+    ('relation "signalpost.', "the tables are missing", "run `signalpost migrate`"),
+    ('schema "signalpost"', "the tables are missing", "run `signalpost migrate`"),
     ("does not exist", "PostgreSQL has no such database or role", "create it or correct the URL"),
     ("could not translate host name", "the host of DATABASE_URL is unknown", "correct the URL"),
     ("failed to resolve host", "the host of DATABASE_URL is unknown", "correct the URL"),

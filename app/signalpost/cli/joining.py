@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "actor",
+    "address",
     "data_option",
     "debug_option",
     "examples",
@@ -60,10 +61,15 @@ def find_settings(data: Path | None, *, quiet: bool = False) -> Settings:
 
     settings = load_settings(os.environ, data_folder=data, dotenv=Path(".env"))
     if not quiet:
-        from signalpost.database import password_free
-
-        note(f"database: {password_free(settings.database_url)} ({settings.database_source})")
+        note(f"database: {address(settings.database_url)} ({settings.database_source})")
     return settings
+
+
+def address(url: str) -> str:
+    """A server's URL as an operator would write it, without its password."""
+    from signalpost.database import password_free
+
+    return password_free(url).replace("postgresql+psycopg://", "postgresql://", 1)
 
 
 @contextmanager

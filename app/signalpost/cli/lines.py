@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
@@ -85,7 +85,7 @@ def _group(
 
 
 def checked(
-    group: list[Numbered], *, size_limit: int, identify: Callable[[Signal], Signal]
+    group: Sequence[Numbered], *, size_limit: int, identify: Callable[[Signal], Signal]
 ) -> Iterator[GoodLine | BadLine]:
     """Each line as a signal with its id, or with the reason why it is none; empty ones left out."""
     for number, content in group:
@@ -98,7 +98,9 @@ def checked(
             signal = identify(Signal.from_json(content))
             check_body_size(signal.body(), size_limit)
         except SignalError as error:
-            yield BadLine(number, "; ".join(error.problems))
+            # To the JSON reader each line is the first one.
+            told = "; ".join(error.problems).replace(" at line 1, column", " at column")
+            yield BadLine(number, told)
         else:
             yield GoodLine(number, signal)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -58,7 +59,7 @@ def listen(post: Post, manners: Manners) -> int:
         door = ending.enter_context(_open_door(post.port))
         port = door.getsockname()[1]
         folder = ending.enter_context(tempfile.TemporaryDirectory(prefix="signalpost-receiver-"))
-        book = Book(post.book or Path(folder) / "book.sqlite")
+        book = _open_book(post.book or Path(folder) / "book.sqlite")
         ending.callback(book.close)
         secret = post.secret or new_secret()
         public_url = post.public_url or f"http://127.0.0.1:{port}"
@@ -120,12 +121,21 @@ def _open_door(port: int) -> socket.socket:
     door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         door.bind(("127.0.0.1", port))
+        # From here on a request waits for the server instead of being turned away.
+        door.listen(128)
     except OSError as error:
         door.close()
         raise click.ClickException(
             f"port {port} cannot be used ({error.strerror}); choose another by --port"
         ) from None
     return door
+
+
+def _open_book(path: Path) -> Book:
+    try:
+        return Book(path)
+    except sqlite3.Error as error:
+        raise click.ClickException(f"the book {path} cannot be used: {error}") from None
 
 
 def _print_line(seen: Seen) -> None:

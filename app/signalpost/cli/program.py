@@ -85,20 +85,29 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         result: Any = root.main(args=words, prog_name="signalpost", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read the output has seen enough. Python would complain once more while exiting.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except (KeyboardInterrupt, click.Abort):
         return 130
-    except click.UsageError as error:
-        error.show()
-        return 2
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
     except Exception as error:
         if "--debug" in words:
             raise
-        click.echo(f"signalpost: {explain(error)}", err=True)
-        return 1
+        return _tell(error)
     return result if isinstance(result, int) else 0
+
+
+def _tell(error: Exception) -> int:
+    """Say in one line what went wrong, and return the exit code for it."""
+    if isinstance(error, BrokenPipeError):
+        # Whoever read the output has seen enough. Python would complain once more while exiting.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return 2
+    if isinstance(error, click.UsageError):
+        where = error.ctx.command_path if error.ctx else "signalpost"
+        click.echo(f"signalpost: {explain(error).rstrip('.')} (see {where} --help)", err=True)
+        return 2
+    click.echo(f"signalpost: {explain(error)}", err=True)
+    return 1

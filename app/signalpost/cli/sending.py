@@ -94,7 +94,7 @@ def send(
 @contextmanager
 def _opened(file: str) -> Iterator[BinaryIO]:
     if file == "-":
-        yield sys.stdin.buffer
+        yield _standard_input()
         return
     try:
         source = Path(file).open("rb")  # noqa: SIM115  closed below
@@ -102,6 +102,14 @@ def _opened(file: str) -> Iterator[BinaryIO]:
         raise click.ClickException(f"{file} cannot be read: {error.strerror}") from None
     with source:
         yield source
+
+
+def _standard_input() -> BinaryIO:
+    try:
+        # Not by sys.stdin: a thread that waits in it while Python exits would abort the process.
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except OSError:  # it is no file, as in a test
+        return sys.stdin.buffer
 
 
 def _producer(settings: Settings, name: str) -> Producer:

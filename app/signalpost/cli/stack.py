@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from signalpost.cli.joining import debug_option, examples
+from signalpost.cli.joining import address, debug_option, examples
 from signalpost.cli.printing import facts, note
 from signalpost.cli.roles import celery_argv, flower_environment
 from signalpost.errors import SettingError
@@ -57,8 +57,13 @@ def up(
     """
     from signalpost.database import migrate
     from signalpost.embedded import Stack
+    from signalpost.embedded.launching import free_port
     from signalpost.supervisor import PrefixedLines, Supervisor
 
+    if flower_port is not None and free_port(flower_port) != flower_port:
+        raise click.ClickException(
+            f"port {flower_port} is in use; choose another by --flower-port, or leave it out"
+        )
     folder = (data or _default_folder()).expanduser().resolve()
     told: list[PrefixedLines] = []
 
@@ -154,13 +159,11 @@ def _longest_attempt(settings: Settings) -> float:
 
 
 def _introduce(info: StackInfo, settings: Settings) -> None:
-    from signalpost.database import password_free
-
     click.echo(f"signalpost runs on {info.folder}; Ctrl-C ends it")
     facts(
         (
-            ("  database", password_free(info.database_url)),
-            ("  redis", password_free(info.redis_url)),
+            ("  database", address(info.database_url)),
+            ("  redis", address(info.redis_url)),
             ("  Flower", f"{info.flower_url}  user {info.flower_user}"),
             ("", f"its password: grep flower_password {info.folder / 'stack.json'}"),
             ("  logs", info.folder / "logs"),

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from signalpost.cli.joining import examples, find_settings, json_option, open_engine, shared_options
+from signalpost.cli.joining import (
+    address,
+    examples,
+    find_settings,
+    json_option,
+    open_engine,
+    shared_options,
+)
 from signalpost.cli.printing import age, facts, print_json, table
 
 if TYPE_CHECKING:
@@ -27,7 +34,6 @@ def status(*, as_json: bool, data: Path | None) -> None:
     Delivered, cancelled and superseded deliveries are counted over the last 24 hours, all others
     exactly. The exit code is 0 also where something is in trouble.
     """
-    from signalpost.database import password_free
     from signalpost.repository.overview import overview
 
     settings = find_settings(data, quiet=True)
@@ -35,9 +41,9 @@ def status(*, as_json: bool, data: Path | None) -> None:
         seen = overview(conn)
     redis = _redis_state(settings.redis_url)
     servers = {
-        "database": password_free(settings.database_url),
+        "database": address(settings.database_url),
         "database_source": settings.database_source,
-        "redis": password_free(settings.redis_url) if settings.redis_url else None,
+        "redis": address(settings.redis_url) if settings.redis_url else None,
         "redis_source": settings.redis_source,
         "redis_state": redis,
         "sending_enabled": settings.hmac_producer_enabled,

@@ -40,7 +40,7 @@ def tell(story: Story, settings: Settings, body: bytes | None) -> None:
             ("expires", when(line.expires_at, story.as_of) if line.expires_at else "never"),
             ("attempts", f"{line.attempts}; {story.spent} counted, {allowed} retries allowed"),
             ("replays", story.replays),
-            ("received", "perhaps: bytes went out unanswered" if story.maybe_received else "-"),
+            ("received", _received(story)),
             ("next", next_step(story)),
         )
     )
@@ -81,6 +81,12 @@ def next_step(story: Story) -> str:
     if line.expires_at is not None and line.expires_at <= story.as_of:
         options += " --even-expired --ttl SECONDS"
     return f"nothing, unless somebody runs: signalpost replay {line.delivery_id}{options}"
+
+
+def _received(story: Story) -> str:
+    if story.delivery.status == "delivered":
+        return "yes"
+    return "perhaps: bytes went out, and no proof came back" if story.maybe_received else "no"
 
 
 def _attempt(attempt: AttemptLine) -> tuple[object, ...]:

@@ -95,12 +95,12 @@ LEFT JOIN LATERAL (
 CLAIM_OLDEST = text(_claim_sql("ORDER BY next_attempt_at LIMIT 1"))
 CLAIM_ONE = text(_claim_sql("AND id = :alert_id"))
 
-_MARK_SENT = text(f"""
+MARK_SENT = text(f"""
 UPDATE signalpost.alerts SET sent_at = {_NOW}, receipt = :receipt, error = NULL
 WHERE id = :alert_id AND sent_at IS NULL
 """)
 
-_PUT_OFF = text(f"""
+PUT_OFF = text(f"""
 UPDATE signalpost.alerts
 SET next_attempt_at = {_NOW} + make_interval(secs => :seconds), error = :error
 WHERE id = :alert_id AND tries = :tries AND sent_at IS NULL
@@ -138,7 +138,7 @@ def mark_sent(
 ) -> bool:
     """Store the receipt, whoever's claim it was; tell whether it was the first."""
     values = {"alert_id": alert_id, "receipt": receipt, "now": now}
-    return connection.execute(_MARK_SENT, values).rowcount == 1
+    return connection.execute(MARK_SENT, values).rowcount == 1
 
 
 def put_off(
@@ -161,7 +161,7 @@ def put_off(
         "error": error,
         "now": now,
     }
-    return connection.execute(_PUT_OFF, values).rowcount == 1
+    return connection.execute(PUT_OFF, values).rowcount == 1
 
 
 def _notice(row: Row[Any]) -> Notice:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -197,6 +197,6 @@ def _rule(problem: ErrorDetails) -> str:
         case "greater_than":
             return f"must be above {context['gt']}"
         case "greater_than_equal" | "less_than_equal":
-            limit = context.get("ge", context.get("le"))
+            limit: Any = context.get("ge", context.get("le"))
             return f"must be {int(limit)} or {'more' if 'ge' in context else 'less'}"
     return "must be a number"
