@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal as signals
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -156,6 +159,29 @@ def test_waiting_for_another_transaction_ends_in_time(outbox_url: str, looking: 
         assert waiting(holder) == 0
         holder.rollback()
         assert not producer.enqueue(signal).duplicate
+
+
+def test_an_interrupted_call_writes_nothing(outbox_url: str, looking: Engine) -> None:
+    """Ctrl-C, or any signal handler that raises, ends a call that waits, with nothing written."""
+
+    def interrupt(*_: object) -> None:
+        raise InterruptedError("the strategy's own handler")
+
+    signal = make_signal()
+    before = signals.signal(signals.SIGUSR1, interrupt)
+    try:
+        with producer_on(outbox_url) as producer, looking.connect() as holder:
+            producer.enqueue(make_signal())
+            hold(holder, signal)
+            timer = threading.Timer(0.2, os.kill, (os.getpid(), signals.SIGUSR1))
+            timer.start()
+            with pytest.raises(InterruptedError):
+                producer.enqueue(signal, timeout=10)
+            holder.rollback()
+            wait_for(lambda: waiting(holder) == 0, 5, "the statement that was given up is gone")
+            assert not producer.enqueue(signal).duplicate
+    finally:
+        signals.signal(signals.SIGUSR1, before)
 
 
 def hold(connection: Connection, signal: Signal) -> None:
