@@ -323,6 +323,23 @@ async def test_an_awaited_commit_without_answer_is_unknown(outbox_url: str) -> N
         assert not (await producer.enqueue_async(signal, timeout=10)).duplicate
 
 
+def test_connections_that_fell_silent_are_not_kept(outbox_url: str) -> None:
+    """Calls given up on connections that say nothing any more do not use the pool up."""
+
+    def watch(data: bytes) -> str:
+        return "hold" if b"INSERT INTO signalpost.signals" in data and armed else "pass"
+
+    armed: list[bool] = []
+    with Proxy(outbox_url, watch) as proxy, producer_on(proxy.url) as producer:
+        producer.enqueue(make_signal())
+        armed.append(True)
+        for _ in range(15):
+            error, _ = tried(producer, make_signal(), 0.1)
+            assert type(error) is EnqueueTimeout
+        armed.clear()
+        assert not producer.enqueue(make_signal()).duplicate
+
+
 def test_a_connection_lost_before_the_commit_is_replaced(outbox_url: str) -> None:
     """A connection that breaks before COMMIT costs nothing: the work is done again on another."""
     lost: list[bytes] = []
