@@ -6,12 +6,13 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from contextlib import suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from signalpost.broker import Announcement, Broker
 from signalpost.database import async_engine, check_schema
@@ -41,13 +42,8 @@ class Background:
 
     def __init__(self, settings: Settings) -> None:
         self._loop = LoopThread("signalpost-enqueue")
-        # The caller's deadline bounds the wait for a connection, and nothing else does.
-        self._engine = async_engine(
-            settings.database_url,
-            pool_size=CONNECTIONS,
-            max_overflow=CONNECTIONS,
-            pool_timeout=86400,
-        )
+        self._database_url = settings.database_url
+        self._engine: AsyncEngine | None = None
         self._schema_checked = False
         self.publisher = Publisher(Broker(settings.redis_url))
         self.watch = CommitWatch(self._committing)
@@ -86,7 +82,7 @@ class Background:
         self.watch.close()
         self.publisher.close(_until(end))
         with suppress(Exception):  # a server that does not answer cannot be told goodbye
-            self._loop.submit(self._engine.dispose()).result(_until(end))
+            self._loop.submit(self._dispose()).result(_until(end))
         self._loop.stop(_until(end))
 
     def flush(self, timeout: float) -> None:
@@ -101,14 +97,27 @@ class Background:
         self._loop.call(attempt.cut)
         return given_up
 
-    def _write(self, work: Work[T], attempt: Attempt) -> Coroutine[Any, Any, T]:
+    async def _write(self, work: Work[T], attempt: Attempt) -> T:
         def checked(conn: Connection, lock_timeout: float) -> T:
             if not self._schema_checked:
                 check_schema(conn)
                 self._schema_checked = True
             return work(conn, lock_timeout)
 
-        return write(self._engine, checked, attempt)
+        if self._engine is None:
+            # Made here, since loading the driver takes a while and a caller may be an event loop.
+            # The caller's deadline bounds the wait for a connection, and nothing else does.
+            self._engine = async_engine(
+                self._database_url,
+                pool_size=CONNECTIONS,
+                max_overflow=CONNECTIONS,
+                pool_timeout=86400,
+            )
+        return await write(self._engine, checked, attempt)
+
+    async def _dispose(self) -> None:
+        if self._engine is not None:
+            await self._engine.dispose()
 
     def _committing(self, transaction: Ending, announcements: Sequence[Announcement]) -> None:
         """Called where a caller's COMMIT is about to be sent, in the caller's thread."""
