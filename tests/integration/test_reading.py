@@ -13,13 +13,12 @@ from signalpost.models import AttemptRow
 from signalpost.repository.overview import overview
 from signalpost.repository.reading import (
     database_time,
-    delivery_story,
     find_deliveries,
     list_deliveries,
     schema_revision,
-    signal_body,
     statuses_of,
 )
+from signalpost.repository.stories import delivery_story, signal_body
 from tests import rows
 from tests.integration.test_plans import FILL, plans
 

@@ -121,14 +121,14 @@ def show_command(
     ID is a delivery's id or a signal's, or the beginning of one that is unique.
     """
     from signalpost.cli.story import story_json, tell
-    from signalpost.repository import reading
+    from signalpost.repository import stories
 
     settings = find_settings(data, quiet=as_json)
     with transaction(settings) as conn:
-        story = reading.delivery_story(conn, one_delivery(conn, delivery))
+        story = stories.delivery_story(conn, one_delivery(conn, delivery))
         if story is None:
             raise click.ClickException("the delivery was pruned in this moment")
-        body = reading.signal_body(conn, story.delivery.signal_id) if reveal_body else None
+        body = stories.signal_body(conn, story.delivery.signal_id) if reveal_body else None
     if as_json:
         print_json(story_json(story, body))
     else:

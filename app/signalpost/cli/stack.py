@@ -64,6 +64,10 @@ def up(
         raise click.ClickException(
             f"port {flower_port} is in use; choose another by --flower-port, or leave it out"
         )
+    for server in ("database", "redis"):
+        variable = f"SIGNALPOST_{server.upper()}_URL"
+        if os.environ.get(variable, "").strip():
+            raise _another(variable, server)
     folder = (data or _default_folder()).expanduser().resolve()
     told: list[PrefixedLines] = []
 
@@ -141,12 +145,16 @@ def _settings_of(folder: Path) -> Settings:
     for server in ("database", "redis"):
         source = getattr(settings, f"{server}_source")
         if not source.startswith("data folder "):
-            # The workers would join that one, and this stack would stand by and do nothing.
-            raise SettingError(
-                f"{source} names another {server} than this stack's; unset it, "
-                "or run the parts by `signalpost worker`"
-            )
+            raise _another(source, server)
     return settings
+
+
+def _another(source: str, server: str) -> SettingError:
+    # The workers would join that one, and this stack would stand by and do nothing.
+    return SettingError(
+        f"{source} names another {server} than this stack's; unset it, "
+        "or run the parts by `signalpost worker`"
+    )
 
 
 def _longest_attempt(settings: Settings) -> float:

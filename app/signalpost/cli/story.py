@@ -10,7 +10,7 @@ import click
 from signalpost.cli.printing import age, facts, printable, table, utc, when
 
 if TYPE_CHECKING:
-    from signalpost.repository.reading import AlertLine, AttemptLine, Story
+    from signalpost.repository.stories import AlertLine, AttemptLine, Story
     from signalpost.settings import Settings
 
 __all__ = ["next_step", "story_json", "tell"]

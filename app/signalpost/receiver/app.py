@@ -7,7 +7,6 @@ import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -16,6 +15,7 @@ from signalpost.core.instants import rfc3339
 from signalpost.core.signals import Signal
 from signalpost.core.signing import Profile, Verified, secret_bytes, verify
 from signalpost.errors import ConfigurationError, SignalError, SignatureError
+from signalpost.receiver.answers import Answer, place, refusal, rejected
 from signalpost.receiver.book import Book, Busy, Entry, Mark, Reply
 from signalpost.receiver.requests import (
     BodyTooLarge,
@@ -34,13 +34,6 @@ from signalpost.receiver.verdicts import Handler, Received, Refused, Seen, Verdi
 __all__ = ["Receiver"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    seen: Seen
-    reply: Reply
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Receiver:
@@ -105,7 +98,7 @@ class Receiver:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
         elif scope["method"] != "POST":
-            await answer(send, 405, self._content(None, _rejected("only POST")), {"allow": "POST"})
+            await answer(send, 405, self._content(None, rejected("only POST")), {"allow": "POST"})
         else:
             try:
                 result = await self._serve(scope, receive)
@@ -115,7 +108,7 @@ class Receiver:
             content = self._content(result.seen.signal_id, result.reply)
             await answer(send, result.seen.status_code, content, result.headers)
 
-    async def _serve(self, scope: Scope, receive: Receive) -> _Answer:
+    async def _serve(self, scope: Scope, receive: Receive) -> Answer:
         headers = headers_of(scope)
         try:
             body = await read_body(
@@ -126,17 +119,17 @@ class Receiver:
             )
         except BodyTooLarge:
             detail = f"the body has more than {self._max_body_bytes} bytes"
-            return _refusal(Verdict.TOO_LARGE, 413, detail)
+            return refusal(Verdict.TOO_LARGE, 413, detail)
         except TimeoutError:
-            return _refusal(Verdict.UNREADABLE, 408, "the body did not arrive in time")
+            return refusal(Verdict.UNREADABLE, 408, "the body did not arrive in time")
         try:
             verified = self._verify(scope, headers, body)
         except SignatureError as error:
-            return _refusal(Verdict.UNVERIFIED, 401, str(error))
+            return refusal(Verdict.UNVERIFIED, 401, str(error))
         try:
             received = self._read(headers, body, verified)
         except SignalError as error:
-            return _refusal(Verdict.REFUSED, 422, "the signal breaks a rule", *error.problems)
+            return refusal(Verdict.REFUSED, 422, "the signal breaks a rule", *error.problems)
         return await self._enter(received, body)
 
     def _verify(self, scope: Scope, headers: Mapping[str, str], body: bytes) -> Verified:
@@ -162,7 +155,7 @@ class Receiver:
             raise SignalError("id: is required")
         return Received(delivery_id, signal, verified, self._clock())
 
-    async def _enter(self, received: Received, body: bytes) -> _Answer:
+    async def _enter(self, received: Received, body: bytes) -> Answer:
         entry = Entry(
             delivery_id=str(received.delivery_id),
             body_sha256=hashlib.sha256(body).digest(),
@@ -184,26 +177,26 @@ class Receiver:
         except Busy:
             detail = "the same delivery is under way; ask again"
             result = Seen.of(received, Verdict.IN_PROGRESS, 503, detail)
-            return _Answer(result, _rejected(detail), {"retry-after": "1"})
+            return Answer(result, rejected(detail), {"retry-after": "1"})
         except Refused as error:
             verdict = Verdict.EXPIRED if isinstance(error, _Expired) else Verdict.REFUSED
             result = Seen.of(received, verdict, 422, error.message)
-            return _Answer(result, _rejected(error.message, *error.errors))
+            return Answer(result, rejected(error.message, *error.errors))
         except Exception as error:  # noqa: BLE001  whatever the handler raises, the sender gets an answer
             # The handler's own words may quote the signal, so only the kind of error is told.
-            detail = f"the handler failed: {type(error).__name__}{_place(error)}"
-            return _Answer(
-                Seen.of(received, Verdict.FAILED, 500, detail), _rejected("the handler failed")
+            detail = f"the handler failed: {type(error).__name__}{place(error)}"
+            return Answer(
+                Seen.of(received, Verdict.FAILED, 500, detail), rejected("the handler failed")
             )
         match marked.mark:
             case Mark.NEW:
-                return _Answer(Seen.of(received, Verdict.ACCEPTED, 201), marked.reply)
+                return Answer(Seen.of(received, Verdict.ACCEPTED, 201), marked.reply)
             case Mark.DUPLICATE:
-                return _Answer(Seen.of(received, Verdict.DUPLICATE, 200), marked.reply)
+                return Answer(Seen.of(received, Verdict.DUPLICATE, 200), marked.reply)
             case Mark.CONFLICT:
                 detail = "X-Idempotency-Key: is known with another body"
-                return _Answer(
-                    Seen.of(received, Verdict.REFUSED, 422, detail), _rejected(detail, detail)
+                return Answer(
+                    Seen.of(received, Verdict.REFUSED, 422, detail), rejected(detail, detail)
                 )
 
     def _is_over(self, received: Received) -> bool:
@@ -241,19 +234,3 @@ class Receiver:
 
 class _Expired(Refused):
     """Past its expiry when the handler's turn came."""
-
-
-def _refusal(verdict: Verdict, status_code: int, detail: str, *errors: str) -> _Answer:
-    told = "; ".join((detail, *errors))
-    return _Answer(Seen(verdict, status_code, told), _rejected(detail, *(errors or (detail,))))
-
-
-def _rejected(message: str, *errors: str) -> Reply:
-    return Reply("rejected", message, errors)
-
-
-def _place(error: Exception) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f" at {trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace else ""
