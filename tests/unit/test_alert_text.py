@@ -4,11 +4,14 @@ import html
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
+import click
 import pytest
 
 from signalpost.alerts import LastAttempt, Letter, Notice, render
+from signalpost.cli.program import root
 
 NOW = datetime(2026, 3, 2, 3, 0, 0, tzinfo=UTC)
 DELIVERY = UUID("0b8f7c1e-5a53-4c3d-9f5a-2d2f6d1f0a01")
@@ -204,3 +207,39 @@ def test_ages_are_told_in_two_units(seconds: float, said: str) -> None:
     """An age is readable at a glance, from seconds to days, and never negative."""
     text = plain(told(enqueued_at=NOW - timedelta(seconds=seconds)))
     assert f"Age: {said} (enqueued " in text
+
+
+@pytest.mark.parametrize("status", ["dead", "expired"])
+@pytest.mark.parametrize("maybe_received", [False, True])
+def test_the_commands_are_the_command_lines(status: str, maybe_received: bool) -> None:
+    """Every command that an alert proposes is one that the command line takes."""
+    text = plain(told(status=status, maybe_received=maybe_received))
+    proposed = [line.partition("signalpost ")[2].split() for line in text.splitlines()]
+    commands = [words for words in proposed if words]
+    assert len(commands) == 2
+    for words in commands:
+        parse(root, words)
+
+
+def parse(command: click.Command, words: list[str]) -> None:
+    """Let click take the words; it raises for an option or a command that is not there."""
+    context = click.Context(command)
+    if not isinstance(command, click.Group):
+        command.make_context(command.name, words)
+        return
+    _, found, rest = command.resolve_command(context, words)
+    assert found is not None
+    parse(found, rest)
+
+
+def test_the_documented_example_is_a_real_alert() -> None:
+    """The alert that docs/alerts.md shows is what such a delivery's alert looks like."""
+    page = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text(encoding="utf-8")
+    example = page.partition("```text\n")[2].partition("\n```")[0]
+    text = told(
+        delivery_id=UUID("4f1c9a52-7a0e-4c55-9d0e-0b5f3a4c1e77"),
+        signal_id=UUID("b1d7e0aa-58a4-5f7e-8a35-1d2f7f4a9c10"),
+        maybe_received=True,
+        last=LastAttempt("body", "retry", 503, None),
+    )
+    assert plain(text) == example
