@@ -63,15 +63,17 @@ def test_a_conflict_is_told_by_its_line(operator: Operator, endpoint: str) -> No
     """A line whose id is known with another body is a bad line; its neighbours are sent."""
     known = {**LINE, "id": str(uuid4())}
     operator.run("send", operator.file(known))
-    other = {**LINE, "reason": "another"}
+    file = operator.file({**LINE, "reason": "another"}, {**known, "reason": "changed"}, known)
 
-    result = operator.run("send", operator.file(other, {**known, "side": "sell"}, known))
-    strict = operator.run("send", operator.file({**LINE, "instrument": "IBM"}, other))
+    strict = operator.run("send", file, "--strict")
+    result = operator.run("send", file)
 
-    assert result.exit_code == 1
-    assert "line 2: " in result.stderr
-    assert "1 known already, 1 bad lines" in result.stdout
-    assert strict.exit_code == 0
+    assert (strict.exit_code, result.exit_code) == (1, 1)
+    assert "use a new key for a new signal" in strict.stderr.splitlines()[-1]
+    assert "0 signals" in strict.stdout
+    assert result.stderr.splitlines()[-1].startswith("line 2: ")
+    assert "2 signals, 2 deliveries, 1 known already, 1 bad lines" in result.stdout
+    assert len(operator.json("deliveries", "list")) == 2
 
 
 def test_lines_go_where_they_are_sent(operator: Operator, endpoint: str, engine: Engine) -> None:
