@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -37,13 +37,24 @@ def sync_engine(url: str, *, connect_timeout: float = 5, **limits: Any) -> Engin
     `connect_timeout` is in seconds. What the URL's query says about the connection wins.
     """
     parsed = make_url(driver_url(url))
-    return create_engine(parsed, **_engine_args(parsed, connect_timeout, limits))
+    engine = create_engine(parsed, **_engine_args(parsed, connect_timeout, limits))
+    event.listen(engine, "connect", _adapt)
+    return engine
 
 
 def async_engine(url: str, *, connect_timeout: float = 5, **limits: Any) -> AsyncEngine:
     """The same as `sync_engine` for asyncio; make it in the process and loop that use it."""
     parsed = make_url(driver_url(url))
-    return create_async_engine(parsed, **_engine_args(parsed, connect_timeout, limits))
+    engine = create_async_engine(parsed, **_engine_args(parsed, connect_timeout, limits))
+    event.listen(engine.sync_engine, "connect", _adapt)
+    return engine
+
+
+def _adapt(connection: Any, _: object) -> None:
+    from signalpost.moments import Moments  # noqa: PLC0415 - loads the driver
+
+    driver = getattr(connection, "driver_connection", connection)
+    driver.adapters.register_loader("timestamptz", Moments)
 
 
 def _engine_args(url: URL, connect_timeout: float, limits: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "signalpost.database",
             "signalpost.logs",
             "signalpost.models",
+            "signalpost.moments",
             "signalpost.repository",
             "signalpost.secretbox",
             "signalpost.sender",
