@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -47,6 +47,7 @@ async def engine_rig(
     start: bool = True,
     box: SecretBox = BOX,
     chance: float = 0.0,
+    announce: Callable[[Sequence[int]], None] | None = None,
 ) -> AsyncIterator[Rig]:
     """Build an engine as the worker does, start it, and end it in order."""
     settings = Settings(database_url=database_url, retry_delay_seconds=0.05, max_retries=3)
@@ -64,7 +65,7 @@ async def engine_rig(
     )
     announced: list[int] = []
 
-    def announce(alert_ids: Sequence[int]) -> None:
+    def remember(alert_ids: Sequence[int]) -> None:
         announced.extend(alert_ids)
 
     engine = Engine(
@@ -73,7 +74,7 @@ async def engine_rig(
         lease=lease,
         enabled=enabled,
         shutdown_seconds=shutdown_seconds,
-        announce_alerts=announce,
+        announce_alerts=announce or remember,
         window_size=window_size,
     )
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -17,6 +18,7 @@ from signalpost.core.signing import Outgoing, secret_bytes, sign
 from signalpost.core.targets import wire_target
 from signalpost.errors import EndpointError, SecretError
 from signalpost.grouping import Grouped
+from signalpost.logs import place
 from signalpost.outbox import Outbox
 from signalpost.repository.claims import Claim
 from signalpost.repository.records import Record, Recorded
@@ -106,8 +108,13 @@ class Dispatcher:
             if task is not None:
                 task.uncancel()
             failure, detail = flight.aborted, ""
-        except Exception as error:  # whatever it is, it must not hide the attempt
-            logger.exception("own code failed at delivery=%s", flight.claim.delivery_id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not hide the attempt
+            logger.error(
+                "own code failed, please report it delivery=%s error=%s place=%s",
+                flight.claim.delivery_id,
+                type(error).__name__,
+                place(error),
+            )
             failure, detail = Failure.INTERNAL, type(error).__name__
         return Answer(flight.progress.phase, self._lease.steady - began, None, failure, detail)
 
@@ -167,7 +174,10 @@ class Dispatcher:
         name = (claim.endpoint_id, claim.secret_ciphertext)
         key = self._keys.get(name)
         if key is None:
-            secret = self._box.decrypt(claim.secret_ciphertext).decode("utf-8")
+            try:
+                secret = self._box.decrypt(claim.secret_ciphertext).decode("utf-8")
+            except UnicodeDecodeError:
+                raise SecretError("the stored secret is no text") from None
             key = self._keys[name] = secret_bytes(secret)
         return key
 
@@ -201,12 +211,18 @@ class Dispatcher:
 
 
 def policy_of(claim: Claim, settings: Settings) -> Policy:
-    """Return the endpoint's policy: its own values, else the settings'."""
-    delay = claim.retry_delay_seconds
+    """Return the endpoint's policy: its own values, else the settings'.
+
+    So also for values that no command stores: a row that somebody wrote by hand holds up nobody.
+    """
     retries = claim.max_retries
     return Policy(
-        timeout_seconds=claim.timeout_seconds or settings.outbound_timeout_seconds,
+        timeout_seconds=_seconds(claim.timeout_seconds, settings.outbound_timeout_seconds),
         max_retries=settings.max_retries if retries is None else retries,
-        backoff=Backoff(base_seconds=settings.retry_delay_seconds if delay is None else delay),
+        backoff=Backoff(_seconds(claim.retry_delay_seconds, settings.retry_delay_seconds)),
         on_unknown="stop" if claim.on_unknown == "stop" else "retry",
     )
+
+
+def _seconds(own: float | None, fallback: float) -> float:
+    return own if own is not None and math.isfinite(own) and own > 0 else fallback

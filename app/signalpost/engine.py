@@ -12,9 +12,10 @@ from signalpost.clock import RENEW_EVERY_SECONDS, Lease
 from signalpost.core.outcomes import Failure
 from signalpost.dispatch import Dispatcher
 from signalpost.intake import Intake
+from signalpost.logs import place
 from signalpost.outbox import DATABASE_TROUBLE, Outbox
 from signalpost.reports import SHUTTING_DOWN, Report, Tally
-from signalpost.vigil import Vigil
+from signalpost.vigil import LAPSE_LOOK_SECONDS, Vigil
 from signalpost.window import Window
 
 logger = logging.getLogger(__name__)
@@ -80,8 +81,10 @@ class Engine:
         )
         self._loops = [
             asyncio.create_task(self.vigil.keep_renewing()),
-            asyncio.create_task(self.vigil.watch_lease()),
-            asyncio.create_task(self._for_ever(self.vigil.tend, RENEW_EVERY_SECONDS)),
+            asyncio.create_task(self._for_ever(self.vigil.cut_lapsed, LAPSE_LOOK_SECONDS)),
+            asyncio.create_task(self._for_ever(self.vigil.warn_of_clock, RENEW_EVERY_SECONDS)),
+            asyncio.create_task(self._for_ever(self.vigil.end_unheld_claims, RENEW_EVERY_SECONDS)),
+            asyncio.create_task(self._for_ever(self.vigil.take_back, RENEW_EVERY_SECONDS)),
             asyncio.create_task(self._for_ever(self._expire, LOOK_EVERY_SECONDS)),
             asyncio.create_task(self._for_ever(self._rescue, LOOK_EVERY_SECONDS)),
         ]
@@ -179,6 +182,12 @@ class Engine:
                 await look()
             except DATABASE_TROUBLE as trouble:
                 logger.warning("the look at the outbox failed: %s", type(trouble).__name__)
+            except Exception as error:  # noqa: BLE001 - a loop that ends would end in silence
+                logger.error(
+                    "an unforeseen error, please report it; trying on error=%s place=%s",
+                    type(error).__name__,
+                    place(error),
+                )
 
     # The end.
 

@@ -14,12 +14,13 @@ class Grouped(Generic[Item, Result]):
     """Serve single items by a function that takes many.
 
     Alone, an item is served at once; under load, everything that came meanwhile goes together, so
-    one commit pays for all. Two items with the same key never share a group.
+    one commit pays for all. Two items with the same key never share a group. A result that is an
+    exception is raised for its own item only; one that the function raises, for all of the group.
     """
 
     def __init__(
         self,
-        serve: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        serve: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
         *,
         key: Callable[[Item], Hashable],
         most: int,
@@ -66,5 +67,9 @@ class Grouped(Generic[Item, Result]):
                     future.set_exception(error)
             return
         for (_, future), result in zip(group, results, strict=True):
-            if not future.done():
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
                 future.set_result(result)

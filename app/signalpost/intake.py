@@ -8,13 +8,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from signalpost import reports
 from signalpost.clock import Lease
 from signalpost.core.outcomes import Failure
 from signalpost.dispatch import Dispatcher, Flight
 from signalpost.grouping import Grouped
+from signalpost.logs import place
 from signalpost.outbox import DATABASE_TROUBLE, Outbox
 from signalpost.reports import Report, Tally
 from signalpost.repository.claims import Claimed
@@ -133,9 +132,9 @@ class Intake:
             tally.add(report)
             self._tell(report)
             self._again(report)
-        except SQLAlchemyError as refusal:
+        except Exception as refusal:  # noqa: BLE001 - whatever it is
             # The claim stays open in the database and is soon ended as lost; nothing is forgotten.
-            logger.error("attempt not recorded: %s", type(refusal).__name__)
+            self._lament(refusal)
             tally["not_recorded"] += 1
         finally:
             self._window.give_back(1)
@@ -144,10 +143,14 @@ class Intake:
         await self._window.take(1)
         try:
             self._again(await self.take_one(delivery_id))
-        except SQLAlchemyError as refusal:
-            logger.error("attempt not recorded: %s", type(refusal).__name__)
+        except Exception as refusal:  # noqa: BLE001 - as above
+            self._lament(refusal)
         finally:
             self._window.give_back(1)
+
+    @staticmethod
+    def _lament(refusal: Exception) -> None:
+        logger.error("attempt not recorded: %s at %s", type(refusal).__name__, place(refusal))
 
     def _tell(self, report: Report) -> None:
         if report.alert_id is not None:

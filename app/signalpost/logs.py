@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import traceback
 
 LINE = "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s"
 MOMENT = "%Y-%m-%dT%H:%M:%S"
@@ -20,6 +21,12 @@ _TALKATIVE = {
     "celery.worker.strategy": logging.WARNING,
     "alembic": logging.WARNING,
 }
+
+
+def place(error: BaseException) -> str:
+    """Where an error was raised, for a line that must not show its text: that may be private."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].name}:{frames[-1].lineno}" if frames else "unknown"
 
 
 def configure_logging(level: int = logging.INFO) -> None:

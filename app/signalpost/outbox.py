@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 STATEMENT_SECONDS = 30.0
 RENEWAL_SECONDS = 5.0
 TAKE_BACK_AT_ONCE = 500
+BARE = "the record was refused"
+"""The detail of an attempt of which only the decision could be recorded."""
 
 Result = TypeVar("Result")
 
@@ -132,15 +134,16 @@ class Outbox:
 
         return await self._commit(work)
 
-    async def record(self, group: Sequence[Record]) -> list[Recorded | None]:
+    async def record(self, group: Sequence[Record]) -> list[Recorded | Exception | None]:
         """Record a group, whatever it takes: outages are waited out, a refused row is isolated.
 
         A record is safe to repeat, so a connection lost during the commit is simply done again.
-        A result of None: the delivery no longer exists.
+        A result of None: the delivery no longer exists. An exception: this one is refused even
+        bare; its claim stays open, and the others are recorded all the same.
         """
         try:
             written = await self._record_through_outages(group)
-        except _REFUSALS as refusal:
+        except Exception as refusal:  # noqa: BLE001 - what is no outage is one row's fault
             return await self._record_bisected(group, refusal)
         return [written.get(item.claim_id) for item in group]
 
@@ -161,21 +164,19 @@ class Outbox:
                 wait = min(wait * 2, 2.0)
 
     async def _record_bisected(
-        self, group: Sequence[Record], refusal: SQLAlchemyError
-    ) -> list[Recorded | None]:
+        self, group: Sequence[Record], refusal: Exception
+    ) -> list[Recorded | Exception | None]:
         if len(group) > 1:
             middle = len(group) // 2
             return [*await self.record(group[:middle]), *await self.record(group[middle:])]
         item = group[0]
-        if item.answer.failure is Failure.INTERNAL and not item.answer.excerpt:
-            raise refusal
+        if item.answer.detail == BARE:
+            return [refusal]
         logger.error(
             "the database refused the record of attempt=%d delivery=%s (%s); recording it bare",
             item.attempt,
             item.delivery_id,
             type(refusal).__name__,
         )
-        bare = replace(
-            item.answer, failure=Failure.INTERNAL, detail="the record was refused", excerpt=b""
-        )
+        bare = replace(item.answer, failure=Failure.INTERNAL, detail=BARE, excerpt=b"")
         return await self.record([replace(item, answer=bare)])

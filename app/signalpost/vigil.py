@@ -9,6 +9,7 @@ from uuid import UUID
 from signalpost.clock import RENEW_EVERY_SECONDS, SILENCE_SECONDS, Lease
 from signalpost.core.outcomes import Failure
 from signalpost.dispatch import Dispatcher
+from signalpost.logs import place
 from signalpost.outbox import DATABASE_TROUBLE, Outbox
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,17 @@ class Vigil:
 
     async def renew(self) -> bool:
         """Renew once; say whether it worked."""
+        try:
+            return await self._renew()
+        except Exception as error:  # noqa: BLE001 - renewing that ends would end the sending
+            logger.error(
+                "cannot renew, an unforeseen error, please report it error=%s place=%s",
+                type(error).__name__,
+                place(error),
+            )
+            return False
+
+    async def _renew(self) -> bool:
         sent_at = self._lease.steady
         try:
             database_now = await self._outbox.renew()
@@ -49,31 +61,26 @@ class Vigil:
         self._lease.renewed(sent_at=sent_at, database_now=database_now)
         return True
 
-    async def watch_lease(self) -> None:
-        """Cut what is not completely written once the lease has lapsed, for ever.
+    async def cut_lapsed(self) -> None:
+        """Cut what is not completely written if the lease has lapsed.
 
         A request that is completely written is let finish; its answer is late news at worst.
         """
-        while True:
-            await asyncio.sleep(LAPSE_LOOK_SECONDS)
-            if self._dispatcher.flights and not self._lease.fresh:
-                for flight in list(self._dispatcher.flights.values()):
-                    if not flight.progress.written:
-                        flight.abort(Failure.LEASE)
+        if self._dispatcher.flights and not self._lease.fresh:
+            for flight in list(self._dispatcher.flights.values()):
+                if not flight.progress.written:
+                    flight.abort(Failure.LEASE)
 
-    async def tend(self) -> None:
-        """Look once for lost claims, one's own and those of the silent."""
-        if not self._lease.fresh:
-            return
-        await self._warn_of_clock()
-        await self.end_unheld_claims()
+    async def take_back(self) -> None:
+        """End the claims of the silent, where this worker may judge others."""
         if self._lease.may_take_back:
             await self._outbox.take_back(
                 self._dispatcher.judge_lost, silence_seconds=SILENCE_SECONDS
             )
 
-    async def _warn_of_clock(self) -> None:
-        if self._lease.clock_ok:
+    async def warn_of_clock(self) -> None:
+        """Tell the operator while this machine's clock is too far off to send anything."""
+        if not self._lease.fresh or self._lease.clock_ok:
             return
         off = f"{self._lease.clock_off_seconds:.1f}"
         logger.error("this machine's clock is %s s off the database's: nothing is sent", off)
@@ -88,6 +95,8 @@ class Vigil:
         suspect at first; it is lost if a later look, with every statement ended that was open or
         begun at the first, still finds it unheld.
         """
+        if not self._lease.fresh:
+            return
         own = await self._outbox.own_claims()
         unheld = [claim for claim in own if claim.claim_id not in self._dispatcher.flights]
         lost = [
@@ -102,4 +111,6 @@ class Vigil:
         }
         if lost:
             logger.warning("%d claims of this worker were never answered: ended as lost", len(lost))
-            await self._outbox.record([self._dispatcher.judge_lost(claim) for claim in lost])
+            for ended in await self._outbox.record([self._dispatcher.judge_lost(c) for c in lost]):
+                if isinstance(ended, Exception):
+                    logger.error("a lost claim cannot be ended: %s", type(ended).__name__)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, text
 from signalpost.clock import Clocks, steady_seconds
 from signalpost.core.outcomes import Answer, Phase
 from signalpost.core.signing import Profile, verify
+from signalpost.repository.records import Recorded
 from signalpost.secretbox import SecretBox
 from tests import receivers, rows
 from tests.engines import SEALED, SECRET, engine_rig
@@ -439,6 +440,6 @@ async def test_one_record_that_the_database_refuses_does_not_hide_the_others(
         results = await rig.outbox.record(records)
         with engine.connect() as connection:
             details = [rows.attempts(connection, item.delivery_id)[0] for item in taken]
-    assert all(result is not None and result.applied for result in results)
+    assert all(isinstance(result, Recorded) and result.applied for result in results)
     assert counts(engine) == {"delivered": 9}
     assert [item["detail"] for item in details].count("the record was refused") == 1

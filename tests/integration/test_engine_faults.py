@@ -1,0 +1,186 @@
+"""What must not stop an engine: errors that nobody foresaw, rows that nobody would write."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Connection, Engine, text
+
+from signalpost.clock import Clocks
+from signalpost.core.outcomes import Answer, Phase
+from signalpost.repository.records import Recorded
+from tests import receivers, rows
+from tests.engines import BOX, SEALED, engine_rig
+from tests.waiting import counts, until
+
+
+def claimed_by(connection: Connection, worker_id: UUID, **values: Any) -> UUID:
+    """A delivery that the worker holds."""
+    return rows.add_delivery(
+        connection,
+        status="sending",
+        claim_id=uuid4(),
+        worker_id=worker_id,
+        claimed_at=rows.database_now(connection),
+        next_attempt_at=None,
+        attempts=1,
+        **values,
+    )
+
+
+def expired(engine: Engine, count: int) -> bool:
+    return counts(engine) == {"expired": count}
+
+
+async def test_an_unforeseen_error_ends_no_loop(engine: Engine, database_url: str) -> None:
+    """A loop that meets an error of no known kind looks again a second later, for ever."""
+    failures: list[Exception] = [RuntimeError("cannot schedule new futures"), ValueError("odd")]
+
+    def announce(_: Sequence[int]) -> None:
+        if failures:
+            raise failures.pop()
+
+    async with engine_rig(database_url, announce=announce):
+        past = datetime.now(UTC) - timedelta(seconds=1)
+        for count in (1, 2, 3):
+            with engine.begin() as connection:
+                rows.add_delivery(connection, expires_at=past)
+            await until(partial(expired, engine, count), seconds=5)
+    assert failures == []
+
+
+async def test_a_renewal_that_fails_in_an_unforeseen_way_is_done_again(
+    engine: Engine, database_url: str
+) -> None:
+    """Not even an error of no known kind ends the renewing, without which nothing is ever sent."""
+    broken = True
+
+    def wall() -> datetime:
+        if broken:
+            raise ValueError("a clock that cannot be read")
+        return datetime.now(UTC)
+
+    async with (
+        receivers.receiver() as receiver,
+        engine_rig(database_url, clocks=Clocks(wall=wall)) as rig,
+    ):
+        with engine.begin() as connection:
+            endpoint = rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED)
+            rows.add_delivery(connection, endpoint_id=endpoint)
+        assert not await rig.engine.vigil.renew()
+        broken = False
+        await until(lambda: counts(engine) == {"delivered": 1}, seconds=8)
+
+
+async def test_an_endpoint_with_an_impossible_policy_holds_up_nobody(
+    engine: Engine, database_url: str
+) -> None:
+    """Numbers that no command would store fall back to the settings', and claims still end."""
+    async with (
+        receivers.receiver() as receiver,
+        engine_rig(database_url, start=False) as rig,
+    ):
+        with engine.begin() as connection:
+            now = rows.database_now(connection)
+            gone = rows.add_worker(connection, renewed_at=now - timedelta(seconds=11))
+            odd = rows.add_endpoint(
+                connection,
+                url=receiver.url,
+                secret_ciphertext=SEALED,
+                retry_delay_seconds=float("nan"),
+            )
+            sent = rows.add_delivery(connection, endpoint_id=odd)
+            claimed_by(connection, gone, endpoint_id=odd)
+            claimed_by(connection, gone)
+        await rig.engine.vigil.renew()
+        assert (await rig.engine.deliver(sent)).outcome == "delivered"
+        taken = await rig.outbox.take_back(rig.dispatcher.judge_lost, silence_seconds=10)
+    assert [item.applied for item in taken] == [True, True]
+
+
+async def test_an_expiry_at_the_end_of_time_holds_up_nobody(
+    engine: Engine, database_url: str
+) -> None:
+    """The last instant there is, read on a server far in the east, stops no other delivery."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "DO $$ BEGIN EXECUTE format("
+                "'ALTER DATABASE %I SET timezone TO ''Asia/Tokyo''', current_database()); END $$"
+            )
+        )
+    async with receivers.receiver() as receiver, engine_rig(database_url) as rig:
+        with engine.begin() as connection:
+            endpoint = rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED)
+            last = text("'9999-12-31 23:59:59.999999+00'::timestamptz")
+            rows.add_delivery(connection, endpoint_id=endpoint, expires_at=last)
+            rows.add_delivery(connection, endpoint_id=endpoint)
+        tally = await rig.engine.drain()
+    assert tally["delivered"] == 2
+
+
+async def test_a_secret_that_is_no_text_is_unreadable_and_not_logged(
+    engine: Engine, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stored secret that decrypts to no text keeps its deliveries pending; no byte is shown."""
+    caplog.set_level(logging.DEBUG)
+    async with receivers.receiver() as receiver, engine_rig(database_url) as rig:
+        with engine.begin() as connection:
+            endpoint = rows.add_endpoint(
+                connection, url=receiver.url, secret_ciphertext=BOX.encrypt(b"\xfe" * 32)
+            )
+            delivery_id = rows.add_delivery(connection, endpoint_id=endpoint)
+        report = await rig.engine.deliver(delivery_id)
+    assert (report.outcome, report.detail) == ("released", "secret_unreadable")
+    assert "0xfe" not in caplog.text
+
+
+async def test_a_record_refused_even_bare_hides_no_other(engine: Engine, database_url: str) -> None:
+    """Where nothing of an attempt can be stored, its neighbours in the group still are."""
+    async with (
+        receivers.receiver() as receiver,
+        engine_rig(database_url, start=False) as rig,
+    ):
+        with engine.begin() as connection:
+            endpoint = rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED)
+            ids = [rows.add_delivery(connection, endpoint_id=endpoint) for _ in range(5)]
+            connection.execute(
+                text(f"ALTER TABLE signalpost.attempts ADD CHECK (delivery_id <> '{ids[1]}')")
+            )
+        await rig.engine.vigil.renew()
+        claims = (await rig.outbox.claim_due(limit=5, overdue_seconds=0)).claims
+        results = await rig.outbox.record(
+            [
+                rig.dispatcher.judge(claim, Answer(Phase.BODY, 0.1, status_code=201))
+                for claim in claims
+            ]
+        )
+    assert counts(engine) == {"delivered": 4, "sending": 1}
+    assert [isinstance(result, Recorded) for result in results].count(True) == 4
+
+
+async def test_an_attempt_that_cannot_be_written_as_it_is_hides_no_other(
+    engine: Engine, database_url: str
+) -> None:
+    """What the driver itself cannot encode is recorded bare, as what the server refuses is."""
+    async with engine_rig(database_url, start=False) as rig:
+        with engine.begin() as connection:
+            for _ in range(3):
+                rows.add_delivery(connection)
+        await rig.engine.vigil.renew()
+        claims = (await rig.outbox.claim_due(limit=3, overdue_seconds=0)).claims
+        details = ["", "\ud800", ""]
+        results = await rig.outbox.record(
+            [
+                rig.dispatcher.judge(claim, Answer(Phase.BODY, 0.1, 201, None, detail))
+                for claim, detail in zip(claims, details, strict=True)
+            ]
+        )
+    assert counts(engine) == {"delivered": 3}
+    assert all(isinstance(result, Recorded) for result in results)
