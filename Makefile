@@ -3,7 +3,7 @@ VENV   ?= .venv
 PYTHON ?=
 ARGS   ?=
 
-# What `make test` asks of branch coverage, and how many processes it runs on.
+# What `make cover` asks of branch coverage, and how many processes it runs on.
 COVERAGE_MIN ?= 0
 JOBS         ?= 2
 
@@ -21,7 +21,7 @@ SERVICE_VARIABLES := $(filter \
 CLEAN := env $(addprefix -u ,$(SERVICE_VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check fmt lock clean
+.PHONY: help demo up test cover check fmt lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +32,10 @@ demo: $(STAMP) ## show a strategy's signals being delivered, retried and alerted
 up: $(STAMP) ## run the whole stack in this terminal
 	@$(BIN)/signalpost up $(ARGS)
 
-test: check ## run every check and every test, with coverage
+test: check ## run every check and every test
+	@$(CLEAN) $(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)
+
+cover: check ## run every test and count branch coverage, worker processes included (slow)
 	@$(CLEAN) $(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=term \
 		--cov-fail-under=$(COVERAGE_MIN) $(ARGS)
 
