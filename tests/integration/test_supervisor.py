@@ -173,17 +173,21 @@ def test_a_held_up_terminal_holds_up_nobody(tmp_path: Path) -> None:
     """A child goes on while nobody reads the terminal, and what was left out of it is counted."""
     reading, writing = os.pipe()
     log = tmp_path / "up.log"
-    code = "import time\nfor n in range(20_000): print('line', n, 'x' * 50)\nprint('done')\n"
+    code = "import time\nfor n in range(20_000): print('line', n, 'x' * 50)\n"
+    code += "print('done', flush=True)\n"
     code += "time.sleep(600)"
     with (
         os.fdopen(writing, "w") as stream,
+        # Closed before the stream is, which could not flush to a terminal that nobody reads.
+        os.fdopen(reading) as terminal,
         PrefixedLines(stream, environ={}, log_file=log, waiting_lines=100) as lines,
     ):
         supervisor = Supervisor([Child("a", [sys.executable, "-c", code])], lines=lines)
         supervisor.start()
-        wait_for(lambda: "a          | done" in log.read_text())
         shown: list[str] = []
-        with os.fdopen(reading) as terminal:
+        try:
+            wait_for(lambda: "a          | done" in log.read_text())
+        finally:
             reader = Thread(target=lambda: shown.extend(terminal))
             reader.start()
             assert supervisor.stop() == 0

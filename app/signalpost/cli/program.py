@@ -38,8 +38,20 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
 }
 
 
+class _SeenEnough(Exception):
+    """Whoever reads the output has closed the pipe; click would exit with 1 for it."""
+
+
 class _Lazy(click.Group):
     """Knows its commands by name and help; imports one only to run it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            found = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise _SeenEnough from None
+        return found
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         return [name for section in _COMMANDS.values() for name in section]
@@ -84,7 +96,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         result: Any = root.main(args=words, prog_name="signalpost", standalone_mode=False)
-        sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
         return 130
     except SystemExit as leaving:
@@ -98,7 +109,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _tell(error: Exception) -> int:
     """Say in one line what went wrong, and return the exit code for it."""
-    if isinstance(error, BrokenPipeError):
+    if isinstance(error, _SeenEnough):
         # Whoever read the output has seen enough. Python would complain once more while exiting.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
