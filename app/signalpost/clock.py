@@ -51,6 +51,7 @@ class Lease:
         self._renewed_at: float | None = None
         self._unbroken_since: float | None = None
         self._database_origin: datetime | None = None
+        self._round_trip = 0.0
         self.epoch = 0
         self.clock_off_seconds = 0.0
 
@@ -61,18 +62,31 @@ class Lease:
             sent_at: steady seconds when the renewal was sent.
             database_now: the database's time, read while it was carried out.
         """
-        gap = None if self._renewed_at is None else sent_at - self._renewed_at
-        if gap is None or gap > LEASE_SECONDS:
+        # Whether it had lapsed is asked now, not at the sending: a renewal that hung on the way was
+        # carried out when others may have taken the claims back already.
+        if not self.fresh:
             self.epoch += 1
             self._unbroken_since = sent_at
         self._renewed_at = sent_at
         # The answer is younger than `sent_at`, so this estimate runs ahead of the database by at
         # most the round trip: an expiry is never seen too late.
-        self._database_origin = database_now - timedelta(seconds=sent_at)
+        origin = database_now - timedelta(seconds=sent_at)
+        round_trip = self._clocks.steady() - sent_at
+        if self._jumped(origin, round_trip):
+            # By a new clock everybody looks silent who has not renewed since.
+            self._unbroken_since = sent_at
+        self._database_origin = origin
+        self._round_trip = round_trip
         wall = self._clocks.wall()
         ahead = (wall - self.now()).total_seconds()
         behind = (database_now - wall).total_seconds()
         self.clock_off_seconds = max(ahead, behind, 0.0)
+
+    def _jumped(self, origin: datetime, round_trip: float) -> bool:
+        if self._database_origin is None:
+            return False
+        moved = abs((origin - self._database_origin).total_seconds())
+        return moved > round_trip + self._round_trip + CLOCK_TOLERANCE_SECONDS
 
     @property
     def steady(self) -> float:

@@ -70,16 +70,16 @@ def test_nobody_takes_back_claims_right_after_a_gap() -> None:
     """A database that was away makes nobody a reaper: ten seconds of renewals come first."""
     hands = Hands()
     lease = hands.lease()
-    lease.renewed(sent_at=hands.steady, database_now=START)
+    lease.renewed(sent_at=hands.steady, database_now=hands.wall)
     for _ in range(4):
         assert not may_take_back(lease)
         hands.move(2)
-        lease.renewed(sent_at=hands.steady, database_now=START)
+        lease.renewed(sent_at=hands.steady, database_now=hands.wall)
     hands.move(SILENCE_SECONDS - 8)
     assert may_take_back(lease)
     hands.move(30)
     assert not may_take_back(lease)
-    lease.renewed(sent_at=hands.steady, database_now=START)
+    lease.renewed(sent_at=hands.steady, database_now=hands.wall)
     assert not may_take_back(lease)
 
 
@@ -121,3 +121,32 @@ def test_the_steady_clock_moves_forward() -> None:
     """Steady seconds never go back."""
     first = steady_seconds()
     assert steady_seconds() >= first
+
+
+def test_a_renewal_answered_after_the_lease_had_lapsed_begins_a_new_epoch() -> None:
+    """The database may have carried it out late, when others had taken the claims back already."""
+    hands = Hands()
+    lease = hands.lease()
+    lease.renewed(sent_at=hands.steady, database_now=START)
+    first = lease.epoch
+    hands.move(LEASE_SECONDS - 0.5)
+    sent_at = hands.steady
+    hands.move(4)
+    lease.renewed(sent_at=sent_at, database_now=START + timedelta(seconds=LEASE_SECONDS + 3.5))
+    assert fresh(lease)
+    assert lease.epoch == first + 1
+
+
+def test_nobody_takes_back_claims_right_after_the_database_clock_jumped() -> None:
+    """A server that took over with another clock makes everybody look silent until they renew."""
+    for jump in (60, -60):
+        hands = Hands()
+        lease = hands.lease()
+        for _ in range(8):
+            lease.renewed(sent_at=hands.steady, database_now=hands.wall)
+            hands.move(2)
+        assert may_take_back(lease)
+        epoch = lease.epoch
+        lease.renewed(sent_at=hands.steady, database_now=hands.wall + timedelta(seconds=jump))
+        assert not may_take_back(lease)
+        assert lease.epoch == epoch
