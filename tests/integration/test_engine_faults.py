@@ -184,3 +184,24 @@ async def test_an_attempt_that_cannot_be_written_as_it_is_hides_no_other(
         )
     assert counts(engine) == {"delivered": 3}
     assert all(isinstance(result, Recorded) for result in results)
+
+
+async def test_a_worker_that_looks_silent_itself_judges_nobody(
+    engine: Engine, database_url: str
+) -> None:
+    """By the database's clock, in the same statement: a server that stood still silences all."""
+    async with engine_rig(database_url, start=False) as rig:
+        with engine.begin() as connection:
+            before = rows.database_now(connection) - timedelta(seconds=15)
+            other = rows.add_worker(connection, renewed_at=before)
+            claimed_by(connection, other)
+        await rig.engine.vigil.renew()
+        with engine.begin() as connection:
+            connection.execute(
+                text("UPDATE signalpost.workers SET renewed_at = :before WHERE id <> :other"),
+                {"before": before, "other": other},
+            )
+        judge = rig.dispatcher.judge_lost
+        assert await rig.outbox.take_back(judge, silence_seconds=10) == []
+        await rig.engine.vigil.renew()
+        assert len(await rig.outbox.take_back(judge, silence_seconds=10)) == 1

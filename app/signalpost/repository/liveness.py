@@ -8,6 +8,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+OWN_SILENCE_SECONDS = 4.0
+"""Who has not renewed for this long, twice the time between two renewals, judges nobody."""
+
 _RENEW = text("""
 INSERT INTO signalpost.workers (id, name) VALUES (:id, :name)
 ON CONFLICT (id) DO UPDATE SET renewed_at = clock_timestamp()
@@ -20,13 +23,19 @@ UPDATE signalpost.workers SET stopped_at = clock_timestamp() WHERE id = :id
 
 # Locking the silent worker's row makes a renewal that arrives meanwhile wait until its claims are
 # taken back, so that it never renews in between. A worker that stopped in good order but still
-# holds claims (its last records failed) is silent at once.
+# holds claims (its last records failed) is silent at once. Who asks must not look silent itself: a
+# server that stood still, or a new one with another clock, makes everybody look so.
 _SILENT = text("""
 SELECT id FROM signalpost.workers
 WHERE (renewed_at < COALESCE(CAST(:now AS timestamptz), statement_timestamp())
                     - make_interval(secs => :silence_seconds)
        OR stopped_at IS NOT NULL)
   AND id <> :self
+  AND EXISTS (
+    SELECT FROM signalpost.workers me
+    WHERE me.id = :self
+      AND me.renewed_at >= COALESCE(CAST(:now AS timestamptz), statement_timestamp())
+                           - make_interval(secs => :own_silence_seconds))
   AND EXISTS (
     SELECT FROM signalpost.deliveries d WHERE d.status = 'sending' AND d.worker_id = workers.id)
 FOR UPDATE SKIP LOCKED
@@ -66,7 +75,13 @@ def silent_workers(
 ) -> Sequence[UUID]:
     """Lock and list the workers that hold claims and have not renewed for ``silence_seconds``."""
     silent = connection.execute(
-        _SILENT, {"self": own_id, "silence_seconds": silence_seconds, "now": now}
+        _SILENT,
+        {
+            "self": own_id,
+            "silence_seconds": silence_seconds,
+            "own_silence_seconds": OWN_SILENCE_SECONDS,
+            "now": now,
+        },
     )
     found = list(silent.scalars())
     found.extend(connection.execute(_ORPHANS).scalars())
