@@ -12,6 +12,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from signalpost.engine import Engine
+from signalpost.logs import place
 from signalpost.reports import Report, Tally
 
 logger = logging.getLogger(__name__)
@@ -24,9 +25,19 @@ Result = TypeVar("Result")
 class EngineThread:
     """Runs one engine from :meth:`start` to :meth:`stop`."""
 
-    def __init__(self, build: Callable[[], AbstractAsyncContextManager[Engine]]) -> None:
-        """Take a function that builds the engine inside its loop and cleans up after it."""
+    def __init__(
+        self,
+        build: Callable[[], AbstractAsyncContextManager[Engine]],
+        *,
+        died: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take a function that builds the engine inside its loop and cleans up after it.
+
+        ``died`` is called, in this thread, where a started engine ends without having been asked
+        to: whoever hands it deliveries must not go on as if they were made.
+        """
         self._build = build
+        self._died = died
         self._thread = threading.Thread(target=self._run, name="signalpost-engine", daemon=True)
         self._started: Future[None] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -78,9 +89,12 @@ class EngineThread:
     def _run(self) -> None:
         try:
             asyncio.run(self._live())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - of whatever it dies
             if self._started.done():
-                logger.exception("the engine has ended")
+                logger.critical(
+                    "the engine has ended error=%s place=%s", type(error).__name__, place(error)
+                )
+                self._died()
             else:
                 self._started.set_exception(error)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -14,6 +16,8 @@ from sqlalchemy import Connection, Engine, text
 
 from signalpost.clock import Clocks
 from signalpost.core.outcomes import Answer, Phase
+from signalpost.engine import Engine as DeliveryEngine
+from signalpost.engine_thread import EngineThread
 from signalpost.repository.records import Recorded
 from tests import receivers, rows
 from tests.engines import BOX, SEALED, engine_rig
@@ -205,3 +209,38 @@ async def test_a_worker_that_looks_silent_itself_judges_nobody(
         assert await rig.outbox.take_back(judge, silence_seconds=10) == []
         await rig.engine.vigil.renew()
         assert len(await rig.outbox.take_back(judge, silence_seconds=10)) == 1
+
+
+def test_the_end_of_the_engine_thread_is_told_at_once(database_url: str, engine: Engine) -> None:
+    """Celery would go on without it, taking every message and sending nothing: the worker ends."""
+
+    def announce(_: Sequence[int]) -> None:
+        raise SystemExit
+
+    @asynccontextmanager
+    async def build() -> AsyncIterator[DeliveryEngine]:
+        async with engine_rig(database_url, announce=announce, start=False) as rig:
+            yield rig.engine
+
+    died = threading.Event()
+    thread = EngineThread(build, died=died.set)
+    thread.start()
+    with engine.begin() as connection:
+        rows.add_delivery(connection, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    assert died.wait(10)
+    thread.stop()
+
+
+def test_an_engine_thread_that_was_stopped_has_not_died(database_url: str) -> None:
+    """An end in good order is no cause for alarm."""
+
+    @asynccontextmanager
+    async def build() -> AsyncIterator[DeliveryEngine]:
+        async with engine_rig(database_url, start=False) as rig:
+            yield rig.engine
+
+    died = threading.Event()
+    thread = EngineThread(build, died=died.set)
+    thread.start()
+    thread.stop()
+    assert not died.is_set()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import random
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from uuid import uuid4
 
 from sqlalchemy import Connection, Engine
@@ -42,7 +43,7 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.engine = EngineThread(self._deliver_engine)
+        self.engine = EngineThread(self._deliver_engine, died=_end_worker)
         self.alerts = AlertLoop(
             lambda: database.async_engine(settings.database_url),
             lambda: courier_for(settings),
@@ -127,11 +128,19 @@ class Runtime:
             return settings.outbound_timeout_seconds
 
 
+def _end_worker() -> None:
+    # In order, and whoever runs the worker starts it again; without its engine it would take every
+    # message and send nothing.
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _in_background(
     executor: ThreadPoolExecutor, announce: Callable[[Sequence[int]], bool]
 ) -> Callable[[Sequence[int]], None]:
     def later(alert_ids: Sequence[int]) -> None:
-        # Redis may be slow or away; the ops worker finds the rows by itself.
-        executor.submit(announce, alert_ids)
+        # Redis may be slow or away, or the process about to end; the ops worker finds the rows by
+        # itself.
+        with suppress(RuntimeError):
+            executor.submit(announce, alert_ids)
 
     return later
