@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+from aiohttp.abc import AbstractResolver
+
 from signalpost import database
 from signalpost.clock import Clocks, Lease
 from signalpost.dispatch import Dispatcher
@@ -48,11 +50,12 @@ async def engine_rig(
     box: SecretBox = BOX,
     chance: float = 0.0,
     announce: Callable[[Sequence[int]], None] | None = None,
+    resolver: AbstractResolver | None = None,
 ) -> AsyncIterator[Rig]:
     """Build an engine as the worker does, start it, and end it in order."""
     settings = Settings(database_url=database_url, retry_delay_seconds=0.05, max_retries=3)
     db = database.async_engine(database_url, pool_size=8)
-    sender = Sender(AiohttpTransport([LOOPBACK]))
+    sender = Sender(AiohttpTransport([LOOPBACK], resolver=resolver))
     outbox = Outbox(db, worker_id=uuid4(), worker_name="tests:1")
     lease = Lease(clocks)
     dispatcher = Dispatcher(
