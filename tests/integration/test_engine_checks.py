@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from signalpost.clock import Clocks, steady_seconds
 from tests import receivers, rows
@@ -110,4 +111,33 @@ async def test_only_a_worker_that_renewed_for_long_takes_claims_back(
             ahead += 0.8
             await rig.engine.vigil.renew()
         await rig.engine.vigil.take_back()
+    assert counts(engine) == {"pending": 1}
+
+
+async def test_a_claim_is_not_lost_while_its_statement_may_still_answer(
+    engine: Engine, database_url: str
+) -> None:
+    """A claim is committed before its worker knows of it; until then no look ends it."""
+    async with engine_rig(database_url, start=False) as rig:
+        await rig.engine.vigil.renew()
+        # The claim waits for a table that the looking does not need.
+        with engine.begin() as holding:
+            holding.execute(text("LOCK TABLE signalpost.alerts IN ACCESS EXCLUSIVE MODE"))
+            claiming = asyncio.create_task(rig.outbox.claim_due(limit=1, overdue_seconds=3600))
+            await until(lambda: rig.outbox.claims_begun == 1)
+            with engine.begin() as connection:
+                rows.add_delivery(
+                    connection,
+                    status="sending",
+                    claim_id=uuid4(),
+                    worker_id=rig.outbox.worker_id,
+                    claimed_at=rows.database_now(connection),
+                    next_attempt_at=None,
+                    attempts=1,
+                )
+            for _ in range(3):
+                await asyncio.wait_for(rig.engine.vigil.end_unheld_claims(), 5)
+            assert counts(engine) == {"sending": 1}
+        await claiming
+        await rig.engine.vigil.end_unheld_claims()
     assert counts(engine) == {"pending": 1}
