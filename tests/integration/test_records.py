@@ -183,6 +183,16 @@ def test_a_claim_given_back_costs_none_of_the_retries(engine: Engine) -> None:
     assert (new.attempt, new.spent) == (2, 0)
 
 
+def test_what_may_have_been_received_once_stays_so(engine: Engine) -> None:
+    """An attempt that surely did not arrive proves nothing about the one before it."""
+    with engine.begin() as connection:
+        claim = claimed(connection)
+        records.record(connection, [news(claim, LOST)])
+        (again,) = claims.claim_by_id(connection, [claim.delivery_id], worker_id=WORKER).claims
+        records.record(connection, [news(again, RELEASED)])
+        assert rows.delivery(connection, claim.delivery_id)["maybe_received"]
+
+
 def test_a_group_records_many_at_once_and_leaves_out_what_was_deleted(engine: Engine) -> None:
     """Each record of a group has its own result; a delivery pruned meanwhile has none."""
     with engine.begin() as connection:
