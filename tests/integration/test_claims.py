@@ -4,7 +4,7 @@ import threading
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from signalpost.repository import claims
 from tests import rows
@@ -164,3 +164,20 @@ def test_pending_rows_past_their_expiry_are_ended_although_not_yet_due(engine: E
     assert (row["status"], row["reason"]) == ("expired", "expired")
     assert row["finished_at"] == now
     assert alert["id"] == ended[0].alert_id
+
+
+def test_a_row_that_somebody_is_at_is_passed_over_without_waiting(engine: Engine) -> None:
+    """Each of the three statements takes the others' rows and leaves that one alone."""
+    with engine.begin() as connection:
+        past = rows.database_now(connection) - timedelta(seconds=1)
+        held, other = rows.add_delivery(connection), rows.add_delivery(connection)
+        over = rows.add_delivery(connection, expires_at=past)
+    lock = text("SELECT FROM signalpost.deliveries WHERE id IN (:held, :over) FOR UPDATE")
+    with engine.begin() as first, engine.begin() as second:
+        first.execute(lock, {"held": held, "over": over})
+        second.execute(text("SET LOCAL lock_timeout = '1s'"))
+        by_id = claims.claim_by_id(second, [held], worker_id=WORKER)
+        assert (by_id.claims, [item.delivery_id for item in by_id.unclaimed]) == ([], [held])
+        due = claims.claim_due(second, worker_id=WORKER, limit=10)
+        assert ([claim.delivery_id for claim in due.claims], due.expired) == ([other], [])
+        assert claims.expire_pending(second, limit=10) == []
