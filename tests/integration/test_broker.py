@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import logging
 import socket
 import threading
 import time
@@ -132,6 +133,17 @@ def test_every_message_has_ids_of_its_own(broker: Broker, redis_url: str) -> Non
     assert len(tags) == len(tasks) == 20 * FEW
 
 
+@pytest.fixture
+def logging_kept() -> Iterator[None]:
+    """A Celery worker in this process leaves the root logger at its own level and handlers."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
+
+
+@pytest.mark.usefixtures("logging_kept")
 def test_a_celery_worker_runs_what_is_announced(broker: Broker, redis_url: str) -> None:
     """A worker that knows the task's names only takes the messages, arguments included."""
     app = celery.Celery("receiving", broker=redis_url, set_as_current=False)
