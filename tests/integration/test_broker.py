@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import logging
-import logging
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -133,17 +133,18 @@ def test_every_message_has_ids_of_its_own(broker: Broker, redis_url: str) -> Non
     assert len(tags) == len(tasks) == 20 * FEW
 
 
-@pytest.fixture
+@contextmanager
 def logging_kept() -> Iterator[None]:
     """A Celery worker in this process leaves the root logger at its own level and handlers."""
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
-    yield
-    root.setLevel(level)
-    root.handlers[:] = handlers
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
 
 
-@pytest.mark.usefixtures("logging_kept")
 def test_a_celery_worker_runs_what_is_announced(broker: Broker, redis_url: str) -> None:
     """A worker that knows the task's names only takes the messages, arguments included."""
     app = celery.Celery("receiving", broker=redis_url, set_as_current=False)
@@ -165,8 +166,10 @@ def test_a_celery_worker_runs_what_is_announced(broker: Broker, redis_url: str) 
     broker.announce([item])
     broker.ring()
     broker.announce_alerts([7])
-    with start_worker(
-        app, pool="solo", perform_ping_check=False, queues=["deliver", "drain", "alerts"]
+    queues = ["deliver", "drain", "alerts"]
+    with (
+        logging_kept(),
+        start_worker(app, pool="solo", perform_ping_check=False, queues=queues),
     ):
         assert all(arrived.acquire(timeout=10) for _ in range(3))
     assert sorted(done) == [
