@@ -155,7 +155,7 @@ def test_a_celery_worker_runs_what_is_announced(broker: Broker, redis_url: str) 
     arrived = threading.Semaphore(0)
 
     def note(name: str) -> None:
-        @app.task(name=name)
+        @app.task(name=name, shared=False)
         def run(*args: Any) -> None:
             done.append((name, args))
             arrived.release()
