@@ -231,6 +231,15 @@ class Engine:
             logger.warning("could not say goodbye: the database is away")
 
     async def _wait_for_flights(self, seconds: float) -> None:
-        tasks = [f.task for f in self._dispatcher.flights.values() if f.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
+        deadline = self._lease.steady + seconds
+        # A claim that is being made is a flight to come; left alone, its delivery would be lost
+        # news to the others, who could not know that it was never sent.
+        while self._outbox.claiming or self._dispatcher.flights:
+            left = deadline - self._lease.steady
+            if left <= 0:
+                return
+            flying = [f.task for f in self._dispatcher.flights.values() if f.task is not None]
+            if flying:
+                await asyncio.wait(flying, timeout=left)
+            else:
+                await asyncio.sleep(0.01)

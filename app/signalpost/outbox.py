@@ -84,6 +84,11 @@ class Outbox:
         """How many claim statements were begun so far."""
         return self._claims_begun
 
+    @property
+    def claiming(self) -> bool:
+        """Whether a claim statement is under way."""
+        return bool(self._claims_open)
+
     def all_claims_ended_before(self, number: int) -> bool:
         """Whether every claim statement begun before the ``number``-th has ended."""
         return min(self._claims_open, default=number) >= number

@@ -443,3 +443,29 @@ async def test_one_record_that_the_database_refuses_does_not_hide_the_others(
     assert all(isinstance(result, Recorded) and result.applied for result in results)
     assert counts(engine) == {"delivered": 9}
     assert [item["detail"] for item in details].count("the record was refused") == 1
+
+
+async def test_an_engine_that_ends_waits_for_the_claim_that_is_being_made(
+    engine: Engine, database_url: str
+) -> None:
+    """A claim whose statement is under way at the end is sent and recorded, not left for lost."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    async with receivers.receiver() as receiver, engine_rig(database_url, start=False) as rig:
+        deliveries(engine, receiver.url)
+        await rig.engine.vigil.renew()
+        with engine.connect() as connection:
+            connection.execute(text("LOCK TABLE signalpost.deliveries IN ACCESS EXCLUSIVE MODE"))
+            draining = asyncio.create_task(rig.engine.drain())
+            await until(lambda: look(engine, lambda c: c.execute(waiting).scalar_one()) == 1)
+            finishing = asyncio.create_task(rig.engine.finish())
+            done, _ = await asyncio.wait({finishing}, timeout=0.2)
+            connection.rollback()
+        await finishing
+        ended = counts(engine)
+        await draining
+    assert not done
+    assert ended == {"delivered": 1}
+    assert len(receiver.seen) == 1

@@ -4,7 +4,7 @@ import threading
 from dataclasses import replace
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 
 from signalpost.core.lifecycle import Decision, Status
 from signalpost.core.outcomes import Answer, Failure, Outcome, Phase, Verdict
@@ -59,6 +59,17 @@ def news(claim: Claim, what: tuple[Answer, Verdict, Decision]) -> Record:
         answer=answer,
         verdict=verdict,
         decision=decision,
+    )
+
+
+def replay(connection: Connection, delivery_id: UUID) -> None:
+    connection.execute(
+        text(
+            "UPDATE signalpost.deliveries SET status = 'pending', reason = NULL, spent = 0,"
+            " finished_at = NULL, next_attempt_at = statement_timestamp(), replays = replays + 1"
+            " WHERE id = :id"
+        ),
+        {"id": delivery_id},
     )
 
 
@@ -226,3 +237,37 @@ def test_opposite_orders_of_the_same_deliveries_never_deadlock(engine: Engine) -
     for thread in threads:
         thread.join(60)
     assert failures == []
+
+
+def test_a_late_success_after_a_replay_corrects_the_alert_as_well(engine: Engine) -> None:
+    """The operator who was told that it died, and replayed it, is told that it had arrived."""
+    with engine.begin() as connection:
+        old = claimed(connection)
+        records.record(connection, [news(old, LOST)])
+        (new,) = claims.claim_due(connection, worker_id=WORKER, limit=1).claims
+        records.record(connection, [news(new, DEAD)])
+        replay(connection, old.delivery_id)
+        records.record(connection, [news(old, ACCEPTED)])
+        kinds = [alert["kind"] for alert in rows.alerts(connection)]
+    assert kinds == ["dead", "corrected"]
+
+
+def test_a_late_success_that_nobody_was_alarmed_about_raises_no_alert(engine: Engine) -> None:
+    """Without an alert before, there is nothing to correct."""
+    with engine.begin() as connection:
+        old = claimed(connection)
+        records.record(connection, [news(old, LOST)])
+        records.record(connection, [news(old, ACCEPTED)])
+        assert rows.alerts(connection) == []
+
+
+def test_a_replay_that_succeeds_by_itself_raises_no_correction(engine: Engine) -> None:
+    """Only a success that came late contradicts what the operator was told."""
+    with engine.begin() as connection:
+        first = claimed(connection)
+        records.record(connection, [news(first, DEAD)])
+        replay(connection, first.delivery_id)
+        (second,) = claims.claim_due(connection, worker_id=WORKER, limit=1).claims
+        records.record(connection, [news(second, ACCEPTED)])
+        kinds = [alert["kind"] for alert in rows.alerts(connection)]
+    assert kinds == ["dead"]

@@ -89,7 +89,11 @@ WITH news AS (
 )
 INSERT INTO signalpost.alerts (kind, delivery_id, endpoint_id)
 SELECT news.alert, moved.id, moved.endpoint_id
-FROM moved JOIN news USING (id) WHERE news.alert IS NOT NULL
+FROM moved JOIN news USING (id)
+WHERE news.alert IN ('dead', 'expired')
+   OR (news.alert = 'corrected' AND EXISTS (
+        SELECT FROM signalpost.alerts told
+        WHERE told.delivery_id = moved.id AND told.kind IN ('dead', 'expired')))
 RETURNING delivery_id, id AS alert_id
 """)
 
@@ -122,7 +126,7 @@ def record(
     moves = [(item, change) for item in known if (change := changes[item.claim_id]) is not None]
     alerts: Mapping[UUID, int] = {}
     if moves:
-        columns = _move_columns(moves, standings)
+        columns = _move_columns(moves, late)
         alerts = {
             row.delivery_id: row.alert_id
             for row in connection.execute(_MOVE, {**columns, "now": now})
@@ -166,7 +170,7 @@ def _attempt_columns(items: Sequence[Record], late: Mapping[UUID, bool]) -> dict
 
 
 def _move_columns(
-    moves: Sequence[tuple[Record, Decision]], standings: Mapping[UUID, Standing]
+    moves: Sequence[tuple[Record, Decision]], late: Mapping[UUID, bool]
 ) -> dict[str, list[Any]]:
     return {
         "delivery_ids": [item.delivery_id for item, _ in moves],
@@ -175,13 +179,12 @@ def _move_columns(
         "delays": [change.delay_seconds for _, change in moves],
         "spent": [int(item.verdict.counted) for item, _ in moves],
         "maybe": [item.verdict.maybe_received for item, _ in moves],
-        "alerts": [
-            _alert(standings[item.delivery_id].status, change.status) for item, change in moves
-        ],
+        "alerts": [_alert(change.status, late=late[item.claim_id]) for item, change in moves],
     }
 
 
-def _alert(before: Status, after: Status) -> str | None:
-    if after is Status.DELIVERED and before in _ALERTS:
+def _alert(after: Status, *, late: bool) -> str | None:
+    # A replay may have moved it on since; whoever was told of its end is told of the success.
+    if after is Status.DELIVERED and late:
         return "corrected"
     return _ALERTS.get(after)
