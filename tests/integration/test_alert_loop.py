@@ -237,6 +237,54 @@ def test_a_surprise_neither_ends_the_loop_nor_spills(
     assert "private words" not in caplog.text
 
 
+class Fatal(Stumbling):
+    """A courier that ends whatever runs it."""
+
+    async def deliver(self, text_html: str) -> Receipt | Refused:
+        raise SystemExit("private words")
+
+
+def test_a_loop_that_dies_says_so(
+    engine: Engine, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever ends a running loop, its process hears of it, and the log names the place."""
+    add_alert(engine)
+    died = threading.Event()
+    loop = AlertLoop(lambda: database.async_engine(database_url), Fatal, died=died.set)
+    loop.start()
+    assert died.wait(10)
+    loop.stop()
+    assert "nothing is alerted any more error=SystemExit place=deliver" in caplog.text
+    assert "private words" not in caplog.text
+
+
+def test_a_start_that_is_ended_does_not_hang(database_url: str) -> None:
+    """An end that comes before the loop runs reaches whoever starts it, and is no death."""
+    died = threading.Event()
+
+    def ending() -> AbstractAsyncContextManager[Courier]:
+        raise SystemExit(3)
+
+    loop = AlertLoop(lambda: database.async_engine(database_url), ending, died=died.set)
+    with pytest.raises(SystemExit):
+        loop.start()
+    assert not died.is_set()
+
+
+def test_an_orderly_end_is_no_death(
+    engine: Engine, database_url: str, open_courier: OpenCourier, standin: TelegramStandIn
+) -> None:
+    """A loop that was asked to stop, even one that had to be broken off, reports no death."""
+    standin.fail(Fault(delay_seconds=15))
+    add_alert(engine)
+    died = threading.Event()
+    loop = AlertLoop(lambda: database.async_engine(database_url), open_courier, died=died.set)
+    loop.start()
+    wait_for(lambda: len(standin.calls) == 1)
+    loop.stop(timeout_seconds=0.1)
+    assert not died.is_set()
+
+
 def test_a_stop_lets_the_message_in_hand_end_well(
     engine: Engine, database_url: str, open_courier: OpenCourier, standin: TelegramStandIn
 ) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Connection, Engine, insert, text
 
+from signalpost import database
 from signalpost.core.lifecycle import Status
 from signalpost.models import AttemptRow
 from signalpost.repository.overview import overview
@@ -173,7 +174,7 @@ def test_statuses_are_told_by_id(conn: Connection) -> None:
 
 def test_the_revision_is_the_migrations(conn: Connection) -> None:
     """The tables' revision is what Alembic wrote, and None in a database without tables."""
-    assert schema_revision(conn) == "0001"
+    assert schema_revision(conn) == database.REVISION
     conn.execute(text("DROP TABLE signalpost.alembic_version"))
     assert schema_revision(conn) is None
 

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from sqlalchemy import Engine, func, select
 
-from signalpost.models import AttemptRow, DeliveryRow, SignalRow, WorkerRow
-from signalpost.repository import notices
+from signalpost.models import AlertRow, AttemptRow, DeliveryRow, SignalRow, WorkerRow
+from signalpost.repository import notices, pruning
 from signalpost.upkeep import prune
 from tests import rows
 
@@ -54,6 +54,43 @@ def test_a_dead_letter_whose_alert_was_never_sent_is_not_deleted(engine: Engine)
     with engine.begin() as connection:
         rows.mark_alert_sent(connection, alert_id)
     assert prune(engine, retention_days=30) == 1
+
+
+def test_two_prunes_at_once_leave_no_signal_behind(engine: Engine) -> None:
+    """While one prune is under way another one deletes nothing, so a signal goes with its last
+    delivery.
+    """
+    with engine.begin() as connection:
+        old = rows.database_now(connection) - timedelta(days=99)
+        signal_id = rows.add_signal(connection)
+        for _ in range(2):
+            rows.add_delivery(
+                connection,
+                signal_id=signal_id,
+                status="delivered",
+                finished_at=old,
+                next_attempt_at=None,
+            )
+    with engine.begin() as first, engine.begin() as second:
+        assert pruning.prune_finished(first, retention_days=30, limit=1) == 1
+        assert pruning.prune_finished(second, retention_days=30, limit=1) is None
+    assert prune(engine, retention_days=30) == 1
+    assert size(engine, SignalRow) == 0
+
+
+def test_old_notices_go_too(engine: Engine) -> None:
+    """A notice that was sent before the retention is deleted; unsent and newer ones stay."""
+    with engine.begin() as connection:
+        old = rows.database_now(connection) - timedelta(days=31)
+        new = rows.database_now(connection) - timedelta(days=29)
+        rows.add_alert(connection, kind="clock_off", created_at=old, sent_at=old, receipt="1")
+        kept = {
+            rows.add_alert(connection, kind="clock_off", created_at=old, sent_at=new, receipt="2"),
+            rows.add_alert(connection, kind="clock_off", created_at=old),
+        }
+    prune(engine, retention_days=30)
+    with engine.connect() as connection:
+        assert set(connection.execute(select(AlertRow.id)).scalars()) == kept
 
 
 def test_a_notice_is_raised_once_until_it_is_old(engine: Engine) -> None:

@@ -47,6 +47,7 @@ class Runtime:
         self.alerts = AlertLoop(
             lambda: database.async_engine(settings.database_url),
             lambda: courier_for(settings),
+            died=_end_worker,
         )
         self._upkeep_database: Engine | None = None
 
@@ -129,8 +130,8 @@ class Runtime:
 
 
 def _end_worker() -> None:
-    # In order, and whoever runs the worker starts it again; without its engine it would take every
-    # message and send nothing.
+    # In order, and whoever runs the worker starts it again; without its engine, or its alert loop,
+    # it would take every message and send nothing.
     os.kill(os.getpid(), signal.SIGTERM)
 
 

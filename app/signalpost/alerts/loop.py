@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import logging
 import threading
-import traceback
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -14,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from signalpost.alerts.sending import Courier, Sent, send_due
+from signalpost.logs import place
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,8 @@ class AlertLoop:
         open_courier: makes the courier; likewise. Entered at the start, left at the end.
         interval_seconds: between two looks while nothing is due.
         turn_seconds: how long ``send`` waits for its turn before it leaves its alert to the loop.
+        died: called, in the thread, where a started loop ends without having been asked to: a
+            process that only looks as if it alerted must not go on.
 
     A database that is away is logged once and waited for. Celery's alert task sends through
     ``send``, so that one process has one courier, and the spacing of messages holds.
@@ -41,17 +43,21 @@ class AlertLoop:
         *,
         interval_seconds: float = INTERVAL_SECONDS,
         turn_seconds: float = TURN_SECONDS,
+        died: Callable[[], None] = lambda: None,
     ) -> None:
         self._open_database = open_database
         self._open_courier = open_courier
         self._interval_seconds = interval_seconds
         self._turn_seconds = turn_seconds
+        self._died = died
+        self._broken_off = False
         self._thread: threading.Thread | None = None
         self._started: concurrent.futures.Future[_Running] = concurrent.futures.Future()
 
     def start(self) -> None:
         """Start the thread; raises what opening the database's engine or the courier raises."""
         self._started = concurrent.futures.Future()
+        self._broken_off = False
         self._thread = threading.Thread(target=self._run, name="signalpost-alerts", daemon=True)
         self._thread.start()
         self._started.result()
@@ -88,18 +94,25 @@ class AlertLoop:
         thread.join(timeout_seconds)
         if thread.is_alive():
             logger.warning("alerts: a message is broken off at shutdown; it may be sent once more")
+            self._broken_off = True
             running.call(running.task.cancel)
             thread.join(5.0)
 
     def _run(self) -> None:
         try:
             asyncio.run(self._main())
-        except asyncio.CancelledError:
-            logger.warning("alerts: the loop was broken off")
-        except Exception as error:
-            if self._started.done():
-                raise
-            self._started.set_exception(error)
+        except BaseException as error:  # noqa: BLE001 - of whatever it dies, somebody must hear it
+            if not self._started.done():
+                self._started.set_exception(error)
+            elif self._broken_off:
+                logger.warning("alerts: the loop was broken off")
+            else:
+                logger.critical(
+                    "alerts: the loop has ended, nothing is alerted any more error=%s place=%s",
+                    type(error).__name__,
+                    place(error),
+                )
+                self._died()
 
     async def _main(self) -> None:
         db = self._open_database()
@@ -182,8 +195,7 @@ class _Running:
         if isinstance(error, SQLAlchemyError | OSError):
             logger.error("alerts: the database cannot be used (%s); trying on", trouble)
             return
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        logger.error("alerts: internal error %s at %s:%s", trouble, frame.name, frame.lineno)
+        logger.error("alerts: internal error %s at %s", trouble, place(error))
 
     async def _wait(self) -> None:
         try:

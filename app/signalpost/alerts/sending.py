@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
-from sqlalchemy import exc
+from sqlalchemy import Connection, exc
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from signalpost.alerts.text import render
@@ -29,7 +29,15 @@ BACKOFF = Backoff(base_seconds=2, cap_seconds=60)
 SLOW_SECONDS = 60.0
 """Between two tries while only a person can mend what is wrong."""
 
-_PASSING = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
+STATEMENT_SECONDS = 30.0
+"""For one transaction; a server that stands still must not hold up all alerts for ever."""
+
+_PASSING = (
+    *(exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError),
+    *(TimeoutError, OSError),
+)
+Result = TypeVar("Result")
+
 _TAG = re.compile(r"<[^>]*>")
 
 
@@ -114,12 +122,12 @@ async def send_due(
         message mostly hinders all.
 
     Raises:
-        sqlalchemy.exc.SQLAlchemyError: the database failed before anything was handed over.
+        sqlalchemy.exc.SQLAlchemyError, TimeoutError: the database failed, or stood still, before
+            anything was handed over.
     """
     results: list[Sent] = []
     for _ in range(limit if alert_id is None else 1):
-        async with db.begin() as connection:
-            notice = await connection.run_sync(repository.claim_alert, alert_id=alert_id, now=now)
+        notice = await _commit(db, lambda c: repository.claim_alert(c, alert_id=alert_id, now=now))
         if notice is None:
             break
         match await courier.deliver(render(notice)):
@@ -131,6 +139,11 @@ async def send_due(
     return results
 
 
+async def _commit(db: AsyncEngine, work: Callable[[Connection], Result]) -> Result:
+    async with asyncio.timeout(STATEMENT_SECONDS), db.begin() as connection:
+        return await connection.run_sync(work)
+
+
 async def _keep_receipt(
     db: AsyncEngine, notice: Notice, receipt: Receipt, now: datetime | None
 ) -> Sent:
@@ -139,10 +152,9 @@ async def _keep_receipt(
     waiting = False
     while True:
         try:
-            async with db.begin() as connection:
-                await connection.run_sync(
-                    repository.mark_sent, notice.alert_id, receipt.text, now=now
-                )
+            await _commit(
+                db, lambda c: repository.mark_sent(c, notice.alert_id, receipt.text, now=now)
+            )
             break
         except _PASSING as error:
             if not waiting:
@@ -169,10 +181,10 @@ async def _put_off(
         seconds,
         refused.reason,
     )
-    async with db.begin() as connection:
-        await connection.run_sync(
-            repository.put_off, notice, seconds=seconds, error=refused.reason, now=now
-        )
+    await _commit(
+        db,
+        lambda c: repository.put_off(c, notice, seconds=seconds, error=refused.reason, now=now),
+    )
     return Sent(
         notice,
         receipt=None,

@@ -1,8 +1,14 @@
-"""Deletion of finished deliveries past their retention, in batches that no claim notices."""
+"""Deletion of what is finished and past its retention, in batches that no claim notices."""
 
 from __future__ import annotations
 
 from sqlalchemy import Connection, text
+
+_PRUNING_LOCK = 0x7072756E65  # "prune"
+
+# Two at once could each delete one delivery of a signal, each still seeing the other's: the signal
+# would stay for ever. A transaction's lock ends with it, however that ends.
+_LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)")
 
 # A delivery whose alert has not reached the operator stays, however old: promise 2.
 _PRUNE_DELIVERIES = text("""
@@ -25,18 +31,35 @@ WHERE s.id = ANY(CAST(:ids AS uuid[]))
   AND NOT EXISTS (SELECT FROM signalpost.deliveries d WHERE d.signal_id = s.id)
 """)
 
+_PRUNE_NOTICES = text("""
+DELETE FROM signalpost.alerts
+WHERE id IN (
+    SELECT id FROM signalpost.alerts
+    WHERE delivery_id IS NULL AND sent_at < statement_timestamp() - make_interval(days => :days)
+    LIMIT :limit
+    FOR UPDATE SKIP LOCKED)
+""")
 
-def prune_finished(connection: Connection, *, retention_days: int, limit: int) -> int:
+
+def prune_finished(connection: Connection, *, retention_days: int, limit: int) -> int | None:
     """Delete up to ``limit`` deliveries finished more than ``retention_days`` ago.
 
     Their attempts and sent alerts go with them, and their signals once no delivery is left.
 
     Returns:
-        How many deliveries were deleted.
+        How many deliveries were deleted; None where another one is pruning at this moment.
     """
+    if not connection.execute(_LOCK, {"lock": _PRUNING_LOCK}).scalar_one():
+        return None
     signal_ids = list(
         connection.execute(_PRUNE_DELIVERIES, {"days": retention_days, "limit": limit}).scalars()
     )
     if signal_ids:
         connection.execute(_PRUNE_SIGNALS, {"ids": list(set(signal_ids))})
     return len(signal_ids)
+
+
+def prune_notices(connection: Connection, *, retention_days: int, limit: int) -> int:
+    """Delete up to ``limit`` alerts about no delivery, sent more than ``retention_days`` ago."""
+    values = {"days": retention_days, "limit": limit}
+    return connection.execute(_PRUNE_NOTICES, values).rowcount

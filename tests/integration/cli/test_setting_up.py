@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from signalpost.core.signing import secret_bytes, standard_webhooks_secret
+from signalpost.database import REVISION
 from signalpost.models import AuditRow, EndpointRow
 from signalpost.secretbox import SecretBox
 from tests.databases import cloned
@@ -29,8 +30,8 @@ def test_migrate_tells_from_where_to_where(operator: Operator, bare_url: str) ->
 
     assert before.exit_code == 1
     assert before.stderr.splitlines()[-1].endswith("run `signalpost migrate` first")
-    assert first.stdout == "the tables went from nothing to revision 0001\n"
-    assert second.stdout == "the tables are at revision 0001; nothing to do\n"
+    assert first.stdout == f"the tables went from nothing to revision {REVISION}\n"
+    assert second.stdout == f"the tables are at revision {REVISION}; nothing to do\n"
 
 
 def test_a_database_that_cannot_be_reached_is_one_line(bystander: Operator) -> None:
