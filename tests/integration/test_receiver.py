@@ -17,6 +17,7 @@ import pytest
 
 from signalpost.core.signals import Signal
 from signalpost.core.signing import Outgoing, Profile, secret_bytes, sign
+from signalpost.core.targets import wire_target
 from signalpost.errors import ConfigurationError, SecretError, SignatureError
 from signalpost.receiver import (
     Book,
@@ -477,6 +478,67 @@ async def test_the_url_comes_from_the_receivers_own_configuration(
     assert answer.status_code == status
 
 
+@pytest.mark.parametrize(
+    ("target", "authority"),
+    [
+        (b".evil.example/hooks/signals", "desk.example.evil.example"),
+        (b":8443/hooks/signals", "desk.example:8443"),
+        (b"https://desk.example/hooks/signals", "desk.example"),
+        (b"*", "desk.example"),
+    ],
+)
+async def test_a_target_that_is_no_path_never_verifies(
+    desk: Desk, target: bytes, authority: str
+) -> None:
+    """What stands in place of the path cannot lengthen the authority to another receiver's."""
+    facts = outgoing(authority=authority)
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": target.decode(),
+        "raw_path": target,
+        "headers": [(n.lower().encode(), v.encode()) for n, v in signed(facts).items()],
+    }
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": facts.body}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await desk.app(public_url="https://desk.example")(scope, receive, send)
+
+    assert sent[0]["status"] == 401
+    assert desk.orders() == 0
+
+
+async def test_the_public_url_is_read_as_the_sender_reads_it(desk: Desk) -> None:
+    """The URL that the operator was given works as it is, however it spells host and path."""
+    url = "https://name:word@B\u00fccher.example:443/h\u00f6ok?desk=1#part"
+    authority, raw_path, query = wire_target(url)
+    facts = outgoing(authority=authority, raw_path=raw_path, query=query)
+
+    answer = await post(desk.app(public_url=url), facts, path="/h%C3%B6ok?desk=1")
+
+    assert answer.status_code == 201
+
+
+async def test_an_observer_that_fails_changes_no_answer(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was decided is answered, whatever becomes of whoever is told of it."""
+
+    def fails(seen: Seen) -> None:
+        raise ValueError("the disk that holds 101.10 is full")
+
+    answer = await post(desk.app(observer=fails), outgoing())
+
+    assert answer.status_code == 201
+    assert "the observer failed: ValueError" in caplog.text
+    assert "101.10" not in caplog.text
+
+
 async def test_the_query_is_taken_as_received(desk: Desk) -> None:
     """A query is part of what is verified, so another one is 401."""
     facts = outgoing(query="desk=1")
@@ -552,8 +614,15 @@ def test_arguments_that_cannot_work_are_refused(tmp_path: Path) -> None:
         Receiver(secrets=[], public_url=URL, book=book)
     with pytest.raises(SecretError):
         Receiver(secrets=["short"], public_url=URL, book=book)
-    with pytest.raises(ConfigurationError, match="https://"):
-        Receiver(secrets=[SECRET], public_url="desk.example", book=book)
+    for url in ("desk.example", "https://", "https://desk.example:99999/", "ftp://desk.example/"):
+        with pytest.raises(ConfigurationError, match="public_url"):
+            Receiver(secrets=[SECRET], public_url=url, book=book)
+    for seconds in (0, 3601, float("nan"), float("inf")):
+        with pytest.raises(ConfigurationError, match="tolerance_seconds"):
+            Receiver(secrets=[SECRET], public_url=URL, book=book, tolerance_seconds=seconds)
+    for days in (0, -1, float("nan")):
+        with pytest.raises(ConfigurationError, match="keep_days"):
+            Book(tmp_path / "book.sqlite", keep_days=days)
     book.close()
     with pytest.raises(sqlite3.OperationalError):
         Book(tmp_path / "nowhere" / "book.sqlite")

@@ -20,13 +20,13 @@ from signalpost.receiver.book import Book, Busy, Entry, Mark, Reply
 from signalpost.receiver.requests import (
     BodyTooLarge,
     Disconnected,
+    PublicUrl,
     Receive,
     Scope,
     Send,
     answer,
     headers_of,
     lifespan,
-    public_url_of,
     read_body,
 )
 from signalpost.receiver.verdicts import Handler, Received, Refused, Seen, Verdict
@@ -34,6 +34,9 @@ from signalpost.receiver.verdicts import Handler, Received, Refused, Seen, Verdi
 __all__ = ["Receiver"]
 
 logger = logging.getLogger(__name__)
+
+MAX_TOLERANCE_SECONDS = 3600
+"""Far below the time for which a book keeps its keys, or an old request could be a new one."""
 
 
 class Receiver:
@@ -52,7 +55,7 @@ class Receiver:
         profile: the one signature format to trust.
         max_body_bytes: more is refused unread.
         body_timeout_seconds: the longest a sender may take over its body.
-        tolerance_seconds: how far a signature's time may be off.
+        tolerance_seconds: how far a signature's time may be off, at most an hour.
         clock: the receiver's time, aware.
         observer: told of every request after its verdict.
 
@@ -75,12 +78,14 @@ class Receiver:
     ) -> None:
         if not secrets:
             raise ConfigurationError("a receiver needs the endpoint's secret")
-        if not public_url.startswith(("http://", "https://")):
-            raise ConfigurationError("public_url must begin with https:// (or http:// for tests)")
+        if not 0 < tolerance_seconds <= MAX_TOLERANCE_SECONDS:
+            raise ConfigurationError(
+                f"tolerance_seconds must be above 0 and at most {MAX_TOLERANCE_SECONDS}"
+            )
         for secret in secrets:
             secret_bytes(secret)
         self._secrets = tuple(secrets)
-        self._public_url = public_url
+        self._public_url = PublicUrl(public_url)
         self._book = book
         self._handler = handler
         self._profile = profile
@@ -137,7 +142,7 @@ class Receiver:
             method=scope["method"],
             headers=headers,
             body=body,
-            url=public_url_of(self._public_url, scope),
+            url=self._public_url.of(scope),
             secrets=self._secrets,
             profile=self._profile,
             now=self._clock(),
@@ -228,8 +233,12 @@ class Receiver:
             seen.verdict.value.replace(" ", "_"),
             seen.detail,
         )
-        if self._observer is not None:
+        if self._observer is None:
+            return
+        try:
             self._observer(seen)
+        except Exception as error:  # noqa: BLE001  what was decided is answered, whoever listens
+            logger.warning("the observer failed: %s%s", type(error).__name__, place(error))
 
 
 class _Expired(Refused):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from signalpost.core.instants import rfc3339
+from signalpost.errors import ConfigurationError
 
 __all__ = ["Book", "Busy", "Entry", "Mark", "Marked", "Reply"]
 
@@ -102,11 +103,13 @@ class Book:
     Args:
         path: the file; made where it is missing. The handler may keep its own tables in it.
         keep_days: how long a key is remembered; keep it longer than the sender's RETENTION_DAYS,
-            since a dead letter can be replayed for that long.
+            since a dead letter can be replayed for that long; at least 1.
         busy_seconds: how long to wait for another process that is writing.
     """
 
     def __init__(self, path: Path | str, *, keep_days: float = 90, busy_seconds: float = 5) -> None:
+        if not keep_days >= 1:
+            raise ConfigurationError("keep_days must be at least 1, better 90")
         self._keep = timedelta(days=keep_days)
         self._forgotten_at: datetime | None = None
         self._under_way: set[str | bytes] = set()

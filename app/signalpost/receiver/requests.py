@@ -6,19 +6,21 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
+
+from signalpost.core.targets import read_target
+from signalpost.errors import ConfigurationError, EndpointError, SignatureError
 
 __all__ = [
     "BodyTooLarge",
     "Disconnected",
     "Message",
+    "PublicUrl",
     "Receive",
     "Scope",
     "Send",
     "answer",
     "headers_of",
     "lifespan",
-    "public_url_of",
     "read_body",
 ]
 
@@ -68,24 +70,41 @@ async def read_body(
                 return bytes(body)
 
 
-def public_url_of(public_url: str, scope: Scope) -> str:
-    """The URL that the producer signed for, with the query as received.
+class PublicUrl:
+    """The URL that producers post to, or a base of it, from the receiver's own configuration.
 
-    Authority and path come from the receiver's own `public_url`, be it the full URL of the endpoint
-    or a base of it: what a proxy stripped from the path's front is put back.
+    It is read as the sender reads an endpoint's URL, so that what is verified is what was signed.
+    ConfigurationError where no request could come to it.
     """
-    configured = urlsplit(public_url)
-    prefix = configured.path.rstrip("/")
-    raw_path = scope.get("raw_path") or scope["path"].encode()
-    received = raw_path.decode("latin-1").partition("?")[0]
-    if prefix and (received in ("", "/") or prefix.endswith(received)):
-        path = configured.path
-    elif received == prefix or received.startswith(prefix + "/"):
-        path = received
-    else:
-        path = prefix + received
-    query = scope.get("query_string", b"").decode("latin-1")
-    return f"{configured.scheme}://{configured.netloc}{path}" + (f"?{query}" if query else "")
+
+    def __init__(self, url: str) -> None:
+        try:
+            target = read_target(url)
+        except EndpointError as error:
+            raise ConfigurationError(f"public_url: {error}") from None
+        self._origin = f"{target.scheme}://{target.authority}"
+        self._path = target.raw_path
+        self._prefix = target.raw_path.rstrip("/")
+
+    def of(self, scope: Scope) -> str:
+        """The URL that a request was signed for, with the query as received.
+
+        Authority and path come from the configuration: what a proxy stripped from the path's front
+        is put back. SignatureError where the request names no path (RFC 9112, section 3.2.1):
+        `.evil.example/` behind the authority would make another authority of it.
+        """
+        raw_path = scope.get("raw_path") or scope["path"].encode()
+        received = raw_path.decode("latin-1").partition("?")[0]
+        if received and not received.startswith("/"):
+            raise SignatureError("the request's target must be a path")
+        if self._prefix and (received in ("", "/") or self._prefix.endswith(received)):
+            path = self._path
+        elif received == self._prefix or received.startswith(self._prefix + "/"):
+            path = received
+        else:
+            path = self._prefix + received
+        query = scope.get("query_string", b"").decode("latin-1")
+        return f"{self._origin}{path}" + (f"?{query}" if query else "")
 
 
 async def answer(
