@@ -125,6 +125,11 @@ class DeliveryRow(Base):
         UniqueConstraint("signal_id", "endpoint_id"),
         CheckConstraint(f"status IN ({_STATUSES})", name="status"),
         CheckConstraint("(status = 'sending') = (claim_id IS NOT NULL)", name="claimed"),
+        CheckConstraint(
+            "wanted_end IS NULL OR "
+            "(status = 'sending' AND wanted_end IN ('cancelled', 'superseded'))",
+            name="wanted_end",
+        ),
         Index("ix_deliveries_due", "next_attempt_at", postgresql_where=text("status = 'pending'")),
         Index("ix_deliveries_expiring", "expires_at", postgresql_where=text("status = 'pending'")),
         Index("ix_deliveries_claims", "worker_id", postgresql_where=text("status = 'sending'")),
@@ -161,6 +166,8 @@ class DeliveryRow(Base):
     worker_id: Mapped[UUID | None]
     """No foreign key: its check would lock the worker's row once per claim."""
     claimed_at: Mapped[datetime | None]
+    wanted_end: Mapped[str | None]
+    """Withdrawn while an attempt is under way: it ends so, unless that attempt is accepted."""
 
 
 class AttemptRow(Base):

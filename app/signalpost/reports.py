@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from uuid import UUID
 
+from signalpost.core.lifecycle import Status
 from signalpost.core.outcomes import Outcome
 from signalpost.repository.claims import Claim, Expired, Unclaimed
 from signalpost.repository.records import Record, Recorded
@@ -80,7 +81,8 @@ class Tally(Counter[str]):
 
 def attempt_report(claim: Claim, item: Record, recorded: Recorded | None) -> Report:
     """Report an attempt that was recorded."""
-    applied = recorded is not None and recorded.applied
+    # It may have been cancelled meanwhile; then the retry that was decided does not come.
+    again = recorded is not None and recorded.applied and recorded.status is Status.PENDING
     return Report(
         delivery_id=claim.delivery_id,
         outcome=item.verdict.outcome.value,
@@ -91,7 +93,7 @@ def attempt_report(claim: Claim, item: Record, recorded: Recorded | None) -> Rep
         endpoint_id=claim.endpoint_id,
         attempt=claim.attempt,
         status="deleted" if recorded is None else recorded.status.value,
-        retry_in_seconds=item.decision.delay_seconds if applied else None,
+        retry_in_seconds=item.decision.delay_seconds if again else None,
         alert_id=None if recorded is None else recorded.alert_id,
     )
 

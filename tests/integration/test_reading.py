@@ -19,6 +19,7 @@ from signalpost.repository.reading import (
     schema_revision,
     statuses_of,
 )
+from signalpost.repository.selecting import Selection
 from signalpost.repository.stories import delivery_story, signal_body
 from tests import rows
 from tests.integration.test_plans import FILL, plans
@@ -70,21 +71,25 @@ def test_lists_are_newest_first_and_paged_without_gaps(conn: Connection) -> None
 
 
 def test_lists_are_filtered(conn: Connection) -> None:
-    """Status, endpoint, instrument and time each leave only what they say."""
+    """Status, endpoint, instrument, producer, reason and times leave only what they say."""
     desk = rows.add_endpoint(conn, name="desk")
     old = rows.add_delivery(conn, created_at=database_time(conn) - timedelta(hours=2))
     dead = finished(conn, "dead", reason="exhausted")
-    to_desk = rows.add_delivery(conn, endpoint_id=desk)
+    other = rows.add_signal(conn, producer_id="other")
+    to_desk = rows.add_delivery(conn, endpoint_id=desk, signal_id=other)
     ibm = rows.add_delivery(conn, signal_id=rows.add_signal(conn, instrument="IBM"))
 
     def found(**filters: Any) -> set[UUID]:
-        return {line.delivery_id for line in list_deliveries(conn, **filters)}
+        return {line.delivery_id for line in list_deliveries(conn, Selection(**filters))}
 
     assert found() == {old, dead, to_desk, ibm}
-    assert found(statuses=[Status.DEAD, Status.EXPIRED]) == {dead}
+    assert found(statuses=(Status.DEAD, Status.EXPIRED)) == {dead}
     assert found(endpoint="desk") == {to_desk}
     assert found(instrument="IBM") == {ibm}
     assert found(since=database_time(conn) - timedelta(hours=1)) == {dead, to_desk, ibm}
+    assert found(until=database_time(conn) - timedelta(hours=1)) == {old}
+    assert found(producer="other") == {to_desk}
+    assert found(reason="exhausted") == {dead}
     assert found(endpoint="nobody") == set()
 
 
@@ -319,8 +324,8 @@ def test_no_look_reads_all_that_was_ever_finished(many_finished: Engine) -> None
         "overview": overview,
         "list": list_deliveries,
         "page": lambda conn: list_deliveries(conn, before=newest.delivery_id),
-        "dead letters": lambda conn: list_deliveries(conn, statuses=[Status.DEAD]),
-        "recent": lambda conn: list_deliveries(conn, since=newest.created_at),
+        "dead letters": lambda conn: list_deliveries(conn, Selection(statuses=(Status.DEAD,))),
+        "recent": lambda conn: list_deliveries(conn, Selection(since=newest.created_at)),
         "find": lambda conn: find_deliveries(conn, UUID(int=0), UUID(int=1 << 100)),
         "story": lambda conn: delivery_story(conn, newest.delivery_id),
         "statuses": lambda conn: statuses_of(conn, [newest.delivery_id]),

@@ -73,6 +73,7 @@ def list_command(
     """List deliveries, the newest first."""
     from signalpost.core.lifecycle import Status
     from signalpost.repository import endpoints, reading
+    from signalpost.repository.selecting import Selection
 
     settings = find_settings(data, quiet=as_json)
     with transaction(settings) as conn:
@@ -82,10 +83,12 @@ def list_command(
                 endpoints.get_endpoint(conn, endpoint)
         found = reading.list_deliveries(
             conn,
-            statuses=[Status(status) for status in statuses],
-            endpoint=endpoint,
-            instrument=instrument,
-            since=since,
+            Selection(
+                statuses=tuple(Status(status) for status in statuses),
+                endpoint=endpoint,
+                instrument=instrument,
+                since=since,
+            ),
             before=None if before is None else one_delivery(conn, before),
             limit=limit,
         )

@@ -161,6 +161,8 @@ class Standing:
 
     status: Status
     claim_id: UUID | None
+    wanted_end: Status | None = None
+    """Cancelled or superseded, where it was withdrawn while the attempt is under way."""
 
 
 def settle(standing: Standing, claim_id: UUID, decision: Decision) -> Decision | None:
@@ -168,9 +170,17 @@ def settle(standing: Standing, claim_id: UUID, decision: Decision) -> Decision |
 
     The claim id is the fencing token: only the claim in flight moves the delivery. A success from
     any other claim, however old, still makes it delivered, because it is (design.md, late news).
+    A delivery that was withdrawn meanwhile ends so, unless it was accepted.
     """
     if standing.status is Status.SENDING and standing.claim_id == claim_id:
-        return decision
+        return _withdrawn(standing.wanted_end, decision)
     if decision.status is Status.DELIVERED and standing.status is not Status.DELIVERED:
         return decision
     return None
+
+
+def _withdrawn(wanted_end: Status | None, decision: Decision) -> Decision:
+    """What was withdrawn meanwhile is not tried again, and dies no other death."""
+    if wanted_end is None or decision.status is Status.DELIVERED:
+        return decision
+    return Decision(wanted_end, decision.reason)

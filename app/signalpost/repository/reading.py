@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, text
 
 from signalpost.core.lifecycle import Status
+from signalpost.repository.selecting import Selection, conditions
 
 __all__ = [
     "LINE",
@@ -62,11 +63,8 @@ JOIN signalpost.endpoints e ON e.id = d.endpoint_id"""
 
 def list_deliveries(
     conn: Connection,
+    selection: Selection = Selection(),  # noqa: B008 - it is frozen
     *,
-    statuses: Sequence[Status] = (),
-    endpoint: str | None = None,
-    instrument: str | None = None,
-    since: datetime | None = None,
     before: UUID | None = None,
     limit: int = 50,
 ) -> list[DeliveryLine]:
@@ -74,34 +72,20 @@ def list_deliveries(
 
     Args:
         conn: in a transaction of the caller's.
-        statuses: only these; none means all.
-        endpoint: only of the endpoint of this name.
-        instrument: only of signals for this instrument.
-        since: only those enqueued at this moment (aware) or later.
+        selection: only what it means; an empty one means all.
         before: only those older than this delivery: the last of the page before.
         limit: how many at most.
     """
-    conditions = ["true"]
-    values: dict[str, Any] = {"limit": limit}
-    if statuses:
-        # Literals, or the partial indexes could not be used.
-        named = ", ".join(f"'{Status(status).value}'" for status in statuses)
-        conditions.append(f"d.status IN ({named})")
-    for condition, name, value in (
-        ("e.name = :endpoint", "endpoint", endpoint),
-        ("s.instrument = :instrument", "instrument", instrument),
-        ("d.created_at >= CAST(:since AS timestamptz)", "since", since),
-        (_OLDER, "before", before),
-    ):
-        if value is not None:
-            conditions.append(condition)
-            values[name] = value
-    where = " AND ".join(conditions)
+    written, values = conditions(selection)
+    if before is not None:
+        written.append(_OLDER)
+        values["before"] = before
+    where = " AND ".join(written or ["true"])
     statement = (
         f"SELECT {LINE} FROM {TABLES} WHERE {where} "
         "ORDER BY d.created_at DESC, d.id DESC LIMIT :limit"
     )
-    return [line_of(row) for row in conn.execute(text(statement), values)]
+    return [line_of(row) for row in conn.execute(text(statement), {**values, "limit": limit})]
 
 
 def find_deliveries(conn: Connection, low: UUID, high: UUID, *, limit: int = 20) -> list[UUID]:

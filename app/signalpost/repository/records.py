@@ -45,7 +45,7 @@ class Recorded:
 _NOW = "COALESCE(CAST(:now AS timestamptz), statement_timestamp())"
 
 _LOCK = text("""
-SELECT id, status, claim_id FROM signalpost.deliveries
+SELECT id, status, claim_id, wanted_end FROM signalpost.deliveries
 WHERE id = ANY(CAST(:ids AS uuid[]))
 ORDER BY id
 FOR UPDATE
@@ -83,7 +83,7 @@ WITH news AS (
         next_attempt_at = {_NOW} + make_interval(secs => news.delay),
         finished_at = CASE WHEN news.status <> 'pending' THEN {_NOW} END,
         spent = d.spent + news.spent, maybe_received = d.maybe_received OR news.maybe,
-        claim_id = NULL, worker_id = NULL, claimed_at = NULL
+        claim_id = NULL, worker_id = NULL, claimed_at = NULL, wanted_end = NULL
     FROM news WHERE d.id = news.id
     RETURNING d.id, d.endpoint_id
 )
@@ -147,7 +147,12 @@ def _lock(connection: Connection, delivery_ids: Sequence[UUID]) -> dict[UUID, St
     # A statement of its own, before anything is decided: the rows' newest versions, in one order,
     # so that two workers with news of the same deliveries wait for each other and never deadlock.
     rows = connection.execute(_LOCK, {"ids": list(delivery_ids)})
-    return {row.id: Standing(Status(row.status), row.claim_id) for row in rows}
+    return {
+        row.id: Standing(
+            Status(row.status), row.claim_id, Status(row.wanted_end) if row.wanted_end else None
+        )
+        for row in rows
+    }
 
 
 def _attempt_columns(items: Sequence[Record], late: Mapping[UUID, bool]) -> dict[str, list[Any]]:

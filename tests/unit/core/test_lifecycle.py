@@ -142,6 +142,38 @@ def test_a_released_claim_goes_back_to_pending_even_with_the_budget_spent(
     assert (decision.status, decision.delay_seconds) == (Status.PENDING, delay)
 
 
+@pytest.mark.parametrize("wanted", [Status.CANCELLED, Status.SUPERSEDED])
+@pytest.mark.parametrize(
+    "decision",
+    [
+        Decision(Status.PENDING, "http_503", 5.0),
+        Decision(Status.DEAD, "rejected"),
+        Decision(Status.EXPIRED, "expired"),
+        Decision(Status.DELIVERED),
+    ],
+)
+def test_what_was_withdrawn_ends_so_unless_it_was_accepted(
+    wanted: Status, decision: Decision
+) -> None:
+    """No retry, no dead letter: it ends cancelled or superseded, or delivered, because it is."""
+    change = settle(Standing(Status.SENDING, CLAIM, wanted), CLAIM, decision)
+
+    assert change is not None
+    assert is_legal(Status.SENDING, change.status)
+    assert change.delay_seconds is None
+    if decision.status is Status.DELIVERED:
+        assert change == decision
+    else:
+        assert change == Decision(wanted, decision.reason)
+
+
+def test_the_news_of_another_claim_ends_no_withdrawal() -> None:
+    """A delivery that was withdrawn waits for its own claim."""
+    standing = Standing(Status.SENDING, CLAIM, Status.CANCELLED)
+
+    assert settle(standing, uuid4(), Decision(Status.DEAD, "rejected")) is None
+
+
 @given(st.sampled_from(Status), st.sampled_from(Status), st.booleans())
 def test_settling_makes_only_legal_moves(before: Status, after: Status, own: bool) -> None:
     """News moves a delivery only by its own claim, or by a success; never illegally."""
