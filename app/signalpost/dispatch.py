@@ -167,15 +167,19 @@ class Dispatcher:
             sequence=None,
             timestamp=self._lease.wall(),
         )
-        key_id = f"{claim.endpoint}:{claim.secret_version}"
-        return sign(outgoing, keys=[self._key(claim)], key_ids=[key_id])
+        keys = [self._key(claim.endpoint_id, claim.secret_ciphertext)]
+        key_ids = [f"{claim.endpoint}:{claim.secret_version}"]
+        if claim.previous_secret_ciphertext is not None:
+            keys.append(self._key(claim.endpoint_id, claim.previous_secret_ciphertext))
+            key_ids.append(f"{claim.endpoint}:{claim.secret_version - 1}")
+        return sign(outgoing, keys=keys, key_ids=key_ids)
 
-    def _key(self, claim: Claim) -> bytes:
-        name = (claim.endpoint_id, claim.secret_ciphertext)
+    def _key(self, endpoint_id: int, ciphertext: bytes) -> bytes:
+        name = (endpoint_id, ciphertext)
         key = self._keys.get(name)
         if key is None:
             try:
-                secret = self._box.decrypt(claim.secret_ciphertext).decode("utf-8")
+                secret = self._box.decrypt(ciphertext).decode("utf-8")
             except UnicodeDecodeError:
                 raise SecretError("the stored secret is no text") from None
             key = self._keys[name] = secret_bytes(secret)

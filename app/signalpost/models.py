@@ -70,6 +70,10 @@ class EndpointRow(Base):
             postgresql_where=text("removed_at IS NULL"),
         ),
         CheckConstraint("on_unknown IN ('retry', 'stop')", name="on_unknown"),
+        CheckConstraint(
+            "(previous_secret_ciphertext IS NULL) = (previous_secret_until IS NULL)",
+            name="previous_secret",
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -84,6 +88,10 @@ class EndpointRow(Base):
     on_unknown: Mapped[str] = mapped_column(server_default=text("'retry'"))
     created_at: Mapped[datetime] = mapped_column(server_default=_NOW)
     removed_at: Mapped[datetime | None]
+    previous_secret_ciphertext: Mapped[bytes | None]
+    """The secret of the version before, while it is being replaced."""
+    previous_secret_until: Mapped[datetime | None]
+    """From then on only the current secret signs."""
 
 
 class SignalRow(Base):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, Engine
 
-from signalpost.repository import liveness, pruning
+from signalpost.repository import liveness, pruning, rotation
 
 logger = logging.getLogger(__name__)
 
@@ -17,6 +17,8 @@ FORGET_WORKERS_SECONDS = 86_400.0
 
 def prune(database: Engine, *, retention_days: int, most_batches: int = 1000) -> int:
     """Delete deliveries and notices past the retention, and workers long gone.
+
+    The secrets whose replacement is over go as well.
 
     Args:
         database: where; every batch is a transaction of its own, so that no claim waits for it.
@@ -40,6 +42,7 @@ def prune(database: Engine, *, retention_days: int, most_batches: int = 1000) ->
     told = _in_batches(database, notices, most_batches)
     with database.begin() as connection:
         liveness.forget_workers(connection, silence_seconds=FORGET_WORKERS_SECONDS)
+        rotation.forget_previous_secrets(connection)
     logger.info("pruned deliveries=%d notices=%d older than days=%d", deleted, told, retention_days)
     return deleted
 

@@ -35,6 +35,8 @@ class Claim:
     url: str
     secret_ciphertext: bytes
     secret_version: int
+    previous_secret_ciphertext: bytes | None
+    """The version before, while the secret is being replaced."""
     timeout_seconds: float | None
     max_retries: int | None
     retry_delay_seconds: float | None
@@ -76,6 +78,8 @@ _CLAIM_COLUMNS = """
     d.maybe_received, d.replays, d.expires_at,
     s.id AS signal_id, s.producer_id, s.instrument, s.body,
     e.id AS endpoint_id, e.name AS endpoint, e.url, e.secret_ciphertext, e.secret_version,
+    CASE WHEN e.previous_secret_until > statement_timestamp()
+        THEN e.previous_secret_ciphertext END AS previous_secret_ciphertext,
     e.timeout_seconds, e.max_retries, e.retry_delay_seconds, e.on_unknown"""
 
 # Rows past their expiry are taken and ended, not filtered out: filtering would scan them again and

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, Select, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from signalpost.core.signing import secret_bytes
@@ -20,19 +20,25 @@ from signalpost.repository.endpoint_rules import (
     check_policy,
     check_url,
 )
+from signalpost.repository.reading import database_time
 from signalpost.secretbox import SecretBox
 from signalpost.settings import Settings
 
 __all__ = [
+    "COLUMNS",
     "DEFAULT_NAME",
     "EndpointView",
     "NewEndpoint",
     "add_endpoint",
+    "audit",
     "ensure_default_endpoint",
+    "facts_of",
     "get_endpoint",
+    "hold_endpoint",
     "list_endpoints",
     "new_secret",
     "reveal_secret",
+    "same_secret",
 ]
 
 DEFAULT_NAME = "default"
@@ -54,9 +60,16 @@ class EndpointView:
     created_at: datetime
     removed_at: datetime | None
     secret_ciphertext: bytes = field(repr=False)
+    previous_secret_until: datetime | None
+    """While the secret is being replaced: how long its previous version signs as well."""
+    previous_secret_ciphertext: bytes | None = field(repr=False)
+
+    def rotates(self, now: datetime) -> bool:
+        """Whether requests are signed with the previous secret as well; `now`: database time."""
+        return self.previous_secret_until is not None and self.previous_secret_until > now
 
 
-_COLUMNS = [getattr(EndpointRow, column.name) for column in fields(EndpointView)]
+COLUMNS = [getattr(EndpointRow, column.name) for column in fields(EndpointView)]
 
 
 def new_secret() -> str:
@@ -83,13 +96,26 @@ def add_endpoint(
             "or remove that one first"
         )
     view = EndpointView(*row)
-    _audit(conn, actor, "endpoint added", view.name, before=None, after=_facts(view))
+    audit(conn, actor, "endpoint added", view.name, before=None, after=facts_of(view))
     return view
 
 
 def get_endpoint(conn: Connection, name: str) -> EndpointView:
     """The live endpoint of that name. Raises EndpointError where there is none."""
-    query = select(*_COLUMNS).where(EndpointRow.name == name, EndpointRow.removed_at.is_(None))
+    return _the_live_one(conn, name, _live(name))
+
+
+def hold_endpoint(conn: Connection, name: str) -> EndpointView:
+    """The same, locked against other changes until the transaction ends."""
+    # NO KEY: enqueueing refers to endpoints and must not wait for this.
+    return _the_live_one(conn, name, _live(name).with_for_update(key_share=True))
+
+
+def _live(name: str) -> Select[Any]:
+    return select(*COLUMNS).where(EndpointRow.name == name, EndpointRow.removed_at.is_(None))
+
+
+def _the_live_one(conn: Connection, name: str, query: Select[Any]) -> EndpointView:
     row = conn.execute(query).one_or_none()
     if row is None:
         raise EndpointError(
@@ -100,7 +126,7 @@ def get_endpoint(conn: Connection, name: str) -> EndpointView:
 
 def list_endpoints(conn: Connection, *, removed: bool = False) -> list[EndpointView]:
     """All live endpoints by name; with `removed`, those that were removed as well."""
-    query = select(*_COLUMNS).order_by(EndpointRow.name, EndpointRow.id)
+    query = select(*COLUMNS).order_by(EndpointRow.name, EndpointRow.id)
     if not removed:
         query = query.where(EndpointRow.removed_at.is_(None))
     return [EndpointView(*row) for row in conn.execute(query)]
@@ -143,7 +169,7 @@ def ensure_default_endpoint(
     values = {"name": DEFAULT_NAME, "url": url, "secret_ciphertext": ciphertext}
     if row := conn.execute(_insert(values)).one_or_none():
         view = EndpointView(*row)
-        _audit(conn, "settings", "endpoint added", DEFAULT_NAME, before=None, after=_facts(view))
+        audit(conn, "settings", "endpoint added", DEFAULT_NAME, before=None, after=facts_of(view))
         return view
     return _bring_up_to_date(conn, new, ciphertext, box)
 
@@ -151,36 +177,40 @@ def ensure_default_endpoint(
 def _bring_up_to_date(
     conn: Connection, new: NewEndpoint, ciphertext: bytes, box: SecretBox
 ) -> EndpointView:
-    # NO KEY: enqueueing refers to endpoints and must not wait for this.
-    query = (
-        select(*_COLUMNS)
-        .where(EndpointRow.name == new.name, EndpointRow.removed_at.is_(None))
-        .with_for_update(key_share=True)
-    )
-    view = EndpointView(*conn.execute(query).one())
+    view = hold_endpoint(conn, new.name)
     changes: dict[str, Any] = {}
     if view.url != new.url:
         changes["url"] = new.url
-    if not _same_secret(view.secret_ciphertext, new.secret, box):
-        changes |= {"secret_ciphertext": ciphertext, "secret_version": view.secret_version + 1}
+    known = [view.secret_ciphertext]
+    if view.rotates(database_time(conn)) and view.previous_secret_ciphertext is not None:
+        # A person has begun to replace the secret, and the settings have until its end to follow.
+        known.append(view.previous_secret_ciphertext)
+    if not any(same_secret(secret, new.secret, box) for secret in known):
+        changes |= {
+            "secret_ciphertext": ciphertext,
+            "secret_version": view.secret_version + 1,
+            "previous_secret_ciphertext": None,
+            "previous_secret_until": None,
+        }
     if not changes:
         return view
     statement = (
-        update(EndpointRow).where(EndpointRow.id == view.id).values(changes).returning(*_COLUMNS)
+        update(EndpointRow).where(EndpointRow.id == view.id).values(changes).returning(*COLUMNS)
     )
     changed = EndpointView(*conn.execute(statement).one())
-    _audit(
+    audit(
         conn,
         "settings",
         "endpoint changed",
         new.name,
-        before=_facts(view),
-        after=_facts(changed),
+        before=facts_of(view),
+        after=facts_of(changed),
     )
     return changed
 
 
-def _same_secret(ciphertext: bytes, secret: str, box: SecretBox) -> bool:
+def same_secret(ciphertext: bytes, secret: str, box: SecretBox) -> bool:
+    """Whether that is what was encrypted; False also for what nobody can read any more."""
     try:
         return secrets.compare_digest(box.decrypt(ciphertext), secret.encode())
     except SecretError:
@@ -195,11 +225,11 @@ def _insert(values: dict[str, Any]) -> Any:
         .on_conflict_do_nothing(
             index_elements=[EndpointRow.name], index_where=text("removed_at IS NULL")
         )
-        .returning(*_COLUMNS)
+        .returning(*COLUMNS)
     )
 
 
-def _audit(
+def audit(
     conn: Connection,
     actor: str,
     action: str,
@@ -207,11 +237,16 @@ def _audit(
     *,
     before: dict[str, Any] | None,
     after: dict[str, Any] | None,
+    why: str = "",
 ) -> None:
-    row = {"actor": actor, "action": action, "subject": f"endpoint {name}"}
+    """Leave the trail of a change to the endpoint of that name."""
+    row = {"actor": actor, "action": action, "subject": f"endpoint {name}", "why": why}
     conn.execute(insert(AuditRow).values(**row, before=before, after=after))
 
 
-def _facts(view: EndpointView) -> dict[str, Any]:
+def facts_of(view: EndpointView) -> dict[str, Any]:
+    """What the audit trail keeps of an endpoint: nothing of a secret but its version."""
     told = ("url", "secret_version", "timeout_seconds", "max_retries", "retry_delay_seconds")
-    return {name: getattr(view, name) for name in (*told, "ttl_seconds", "on_unknown")}
+    facts = {name: getattr(view, name) for name in (*told, "ttl_seconds", "on_unknown")}
+    until = view.previous_secret_until
+    return {**facts, "previous_secret_until": None if until is None else until.isoformat()}
