@@ -27,7 +27,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "migrate": ("acting", "Make or update the tables."),
     },
     "Set up and send": {
-        "endpoint": ("endpoints", "Endpoints: add, list, show."),
+        "endpoint": ("endpoints", "Endpoints: add, show, set, test, rotate-secret, remove."),
         "send": ("sending", "Enqueue signals from JSON lines."),
     },
     "Look and act": {

@@ -32,12 +32,14 @@ CHANGEABLE = (
     "on_unknown",
 )
 
-# One status each: so both use their partial index, and no finished row is read.
+# By the literals of the partial indexes, so that no delivered row is read.
 _WAITING = text("""
 SELECT (SELECT count(*) FROM signalpost.deliveries
         WHERE endpoint_id = :id AND status = 'pending') AS pending,
        (SELECT count(*) FROM signalpost.deliveries
-        WHERE endpoint_id = :id AND status = 'sending') AS sending
+        WHERE endpoint_id = :id AND status = 'sending') AS sending,
+       (SELECT count(*) FROM signalpost.deliveries
+        WHERE endpoint_id = :id AND status IN ('dead', 'expired')) AS dead_letters
 """)
 
 
@@ -48,6 +50,7 @@ class Removal:
     view: EndpointView
     pending: int
     sending: int
+    dead_letters: int
     removed: bool
 
     @property
@@ -120,11 +123,12 @@ def remove_endpoint(
         )
     before = hold_endpoint(conn, name)
     waiting = conn.execute(_WAITING, {"id": before.id}).one()
+    counts = waiting._asdict()
     if waiting.pending + waiting.sending and not even_waiting:
-        return Removal(before, waiting.pending, waiting.sending, removed=False)
+        return Removal(before, **counts, removed=False)
     gone = {"removed_at": func.clock_timestamp()}
     after = write_change(conn, before, gone, "endpoint removed", actor=actor, why=why)
-    return Removal(after, waiting.pending, waiting.sending, removed=True)
+    return Removal(after, **counts, removed=True)
 
 
 def write_change(

@@ -1,0 +1,169 @@
+"""`signalpost endpoint set` and `remove`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from signalpost.cli import values
+from signalpost.cli.endpoints.describing import policy_facts, public
+from signalpost.cli.endpoints.group import endpoint, reason_option
+from signalpost.cli.joining import (
+    actor,
+    examples,
+    find_settings,
+    json_option,
+    shared_options,
+    transaction,
+)
+from signalpost.cli.printing import facts, note, print_json
+
+__all__ = ["remove", "set_command"]
+
+DEFAULT = "default"
+"""As a value: from now on the setting's."""
+
+
+@endpoint.command(
+    "set",
+    epilog=examples(
+        "signalpost endpoint set desk --timeout 10s --ttl 2m",
+        "signalpost endpoint set desk --url https://desk.example/v2/signals --reason 'new server'",
+        "signalpost endpoint set desk --max-retries default",
+    ),
+)
+@click.argument("name")
+@click.option("--url", metavar="URL", help="Where it is from now on, also for what waits already.")
+@click.option("--timeout", metavar="SPAN|default", help="Of one attempt: 5s to 300s.")
+@click.option("--max-retries", metavar="N|default", help="Retries after the first attempt.")
+@click.option("--retry-delay", metavar="SPAN|default", help="Before the first retry.")
+@click.option("--ttl", metavar="SPAN|default", help="How long its new signals live.")
+@click.option(
+    "--on-unknown",
+    type=click.Choice(["retry", "stop"]),
+    help="Where nobody can tell whether the receiver got it.",
+)
+@reason_option
+@json_option
+@shared_options
+def set_command(
+    *,
+    name: str,
+    url: str | None,
+    timeout: str | None,
+    max_retries: str | None,
+    retry_delay: str | None,
+    ttl: str | None,
+    on_unknown: str | None,
+    reason: str,
+    as_json: bool,
+    data: Path | None,
+) -> None:
+    """Change an endpoint; what is not named stays, and `default` takes the settings' value.
+
+    It counts from the next attempt on, in every worker, without a restart, and is audited.
+    """
+    from signalpost.repository.endpoint_changes import change_endpoint
+
+    spans = {"timeout": timeout, "retry-delay": retry_delay, "ttl": ttl}
+    changes: dict[str, Any] = {
+        f"{option.replace('-', '_')}_seconds": _span(option, text)
+        for option, text in spans.items()
+        if text is not None
+    }
+    if max_retries is not None:
+        changes["max_retries"] = _whole(max_retries)
+    changes |= {
+        field: value
+        for field, value in (("url", url), ("on_unknown", on_unknown))
+        if value is not None
+    }
+    if not changes:
+        raise click.UsageError("name at least one thing to change, such as --timeout 10s")
+    settings = find_settings(data, quiet=as_json)
+    with transaction(settings) as conn:
+        before, after = change_endpoint(conn, name, changes, settings, actor=actor(), why=reason)
+    if as_json:
+        print_json(public(after, after.created_at) | {"changed": before != after})
+        return
+    old = {"url": before.url, **dict(policy_facts(before, settings))}
+    new = {"url": after.url, **dict(policy_facts(after, settings))}
+    different = [
+        (field, f"{old[field]} -> {new[field]}") for field in new if old[field] != new[field]
+    ]
+    if before == after:
+        click.echo(f"endpoint {name} is so already; nothing to change")
+        return
+    click.echo(f"endpoint {name} changed")
+    facts(different)
+
+
+@endpoint.command(
+    "remove",
+    epilog=examples(
+        "signalpost endpoint remove desk",
+        "signalpost endpoint remove desk --yes --reason 'the desk has closed'",
+    ),
+)
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Also where deliveries are still on their way to it.")
+@reason_option
+@json_option
+@shared_options
+def remove(*, name: str, yes: bool, reason: str, as_json: bool, data: Path | None) -> None:
+    """Remove an endpoint: no signal that is enqueued from now on goes to it.
+
+    What waits for it already keeps being delivered, by its policy, until it is delivered, dead or
+    expired; so where something waits, that is told, and --yes is wanted.
+    """
+    from signalpost.repository.endpoint_changes import remove_endpoint
+
+    settings = find_settings(data, quiet=as_json)
+    with transaction(settings) as conn:
+        removal = remove_endpoint(conn, name, settings, even_waiting=yes, actor=actor(), why=reason)
+    waiting = f"{removal.pending} deliveries wait for it and {removal.sending} are under way"
+    if as_json:
+        print_json(
+            {
+                "name": name,
+                "removed": removal.removed,
+                "pending": removal.pending,
+                "sending": removal.sending,
+                "dead_letters": removal.dead_letters,
+            }
+        )
+    elif removal.removed:
+        click.echo(f"endpoint {name} removed; nothing new goes to it")
+        if removal.waiting:
+            click.echo(f"{waiting}: they keep being delivered until their end")
+        if removal.dead_letters:
+            note(f"its {removal.dead_letters} dead letters can be replayed no more")
+    if not removal.removed:
+        raise click.ClickException(
+            f"{name} was not removed: {waiting}; with --yes it is, and they keep being delivered "
+            "until their end (cancel them first if they shall not)"
+        )
+
+
+def _span(option: str, text: str) -> float | None:
+    if text == DEFAULT:
+        return None
+    try:
+        return values.span(text)
+    except click.BadParameter as error:
+        raise click.BadParameter(
+            f"{error.message}, or {DEFAULT}", param_hint=f"'--{option}'"
+        ) from None
+
+
+def _whole(text: str) -> int | None:
+    if text == DEFAULT:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"write a whole number, or {DEFAULT}", param_hint="'--max-retries'"
+        ) from None

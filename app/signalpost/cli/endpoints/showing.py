@@ -1,0 +1,98 @@
+"""`signalpost endpoint list` and `show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from signalpost.cli.endpoints.describing import policy_facts, policy_row, public, secret_line
+from signalpost.cli.endpoints.group import endpoint, secret_box
+from signalpost.cli.joining import (
+    examples,
+    find_settings,
+    json_option,
+    shared_options,
+    transaction,
+)
+from signalpost.cli.printing import facts, print_json, table, utc
+
+__all__ = ["list_command", "show_command"]
+
+
+@endpoint.command("list", epilog=examples("signalpost endpoint list --json"))
+@json_option
+@shared_options
+def list_command(*, as_json: bool, data: Path | None) -> None:
+    """List the endpoints."""
+    from signalpost.repository import endpoints
+    from signalpost.repository.reading import database_time
+
+    settings = find_settings(data, quiet=as_json)
+    with transaction(settings) as conn:
+        views = endpoints.list_endpoints(conn)
+        now = database_time(conn)
+    if as_json:
+        print_json([public(view, now) for view in views])
+        return
+    table(
+        ("name", "url", "timeout", "retries", "delay", "ttl", "unknown", "secret", "added"),
+        [
+            (
+                view.name,
+                view.url,
+                *policy_row(view, settings),
+                f"{view.secret_version - 1} and {view.secret_version}"
+                if view.rotates(now)
+                else view.secret_version,
+                utc(view.created_at),
+            )
+            for view in views
+        ],
+        empty="no endpoints; add one: signalpost endpoint add NAME URL",
+    )
+
+
+@endpoint.command("show", epilog=examples("signalpost endpoint show broker --reveal-secret"))
+@click.argument("name")
+@click.option(
+    "--reveal-secret",
+    is_flag=True,
+    help="Also print the secret, in the whsec_ form of Standard Webhooks libraries.",
+)
+@json_option
+@shared_options
+def show_command(*, name: str, reveal_secret: bool, as_json: bool, data: Path | None) -> None:
+    """Show one endpoint, the policy that holds for it, and whether its secret rotates."""
+    from signalpost.repository import endpoints
+    from signalpost.repository.reading import database_time
+
+    settings = find_settings(data, quiet=as_json)
+    with transaction(settings) as conn:
+        view = endpoints.get_endpoint(conn, name)
+        now = database_time(conn)
+        secret = (
+            _whsec(endpoints.reveal_secret(conn, name, secret_box(settings)))
+            if reveal_secret
+            else ""
+        )
+    if as_json:
+        print_json({**public(view, now), **({"secret": secret} if reveal_secret else {})})
+        return
+    hint = "" if reveal_secret else " (--reveal-secret shows it)"
+    facts(
+        (
+            ("name", view.name),
+            ("url", view.url),
+            ("secret", secret_line(view, now) + hint),
+            *((("its text", secret),) if reveal_secret else ()),
+            *policy_facts(view, settings),
+            ("added", utc(view.created_at)),
+        )
+    )
+
+
+def _whsec(secret: str) -> str:
+    from signalpost.core.signing import secret_bytes, standard_webhooks_secret
+
+    return standard_webhooks_secret(secret_bytes(secret))
