@@ -6,7 +6,7 @@ All addresses are what an operator would write: `postgresql://` and `redis://`, 
 
 from __future__ import annotations
 
-import tempfile
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,9 +20,14 @@ from sqlalchemy import Engine, create_engine
 
 from tests import stack
 from tests.databases import cloned, with_database
+from tests.memory import data_folder
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "template_signalpost"
+
+# A shell's background job is born deaf to Ctrl-C, and so would be every process that a test starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def sync_url(url: str) -> str:
@@ -33,8 +38,8 @@ def sync_url(url: str) -> str:
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
     """Where this process's servers keep their data; they end with the run."""
-    with tempfile.TemporaryDirectory(prefix="signalpost-tests-") as folder:
-        yield Path(folder)
+    with data_folder() as folder:
+        yield folder
         stack.stop_all()
 
 

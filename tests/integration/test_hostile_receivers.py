@@ -21,6 +21,10 @@ from tests.raw_receiver import OK, Conversation, RawReceiver, Script, answers_ok
 
 LOOPBACK = [ip_network("127.0.0.0/8")]
 DEADLINE = 0.3
+# Where an answer is to come, a machine under load must not be taken for a slow receiver; where none
+# comes, the cut may be late by what such a machine takes to wake up, not by more.
+PATIENCE = 10.0
+SLACK = 2.0
 TRUSTS_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # quicker than loading authorities
 BOMB = gzip.compress(bytes(10 * 1024 * 1024))
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -30,7 +34,7 @@ def no_objection() -> Failure | None:
     return None
 
 
-def parcel(url: str, *, body: bytes = b"{}", seconds: float = DEADLINE) -> Parcel:
+def parcel(url: str, *, body: bytes = b"{}", seconds: float = PATIENCE) -> Parcel:
     return Parcel(url, {"Content-Type": "application/json"}, body, seconds, no_objection)
 
 
@@ -284,7 +288,9 @@ async def test_a_hostile_answer_costs_bounded_time_and_is_told_as_it_was(
     expected = KINDS[kind]
     async with RawReceiver(expected.script) as receiver, RawReceiver() as honest:
         progress = Progress()
-        answer = await sender.send(parcel(receiver.url), progress)
+        never_ends = expected.failure is Failure.TIMEOUT
+        seconds = DEADLINE if never_ends else PATIENCE
+        answer = await sender.send(parcel(receiver.url, seconds=seconds), progress)
         assert (answer.status_code, answer.failure, answer.phase) == (
             expected.status,
             expected.failure,
@@ -292,7 +298,7 @@ async def test_a_hostile_answer_costs_bounded_time_and_is_told_as_it_was(
         )
         if expected.excerpt is not None:
             assert answer.excerpt == expected.excerpt
-        assert answer.duration_seconds < DEADLINE + 0.15
+        assert answer.duration_seconds < DEADLINE + SLACK
         assert progress.written
         # A window of 64 KiB on either side, asyncio's own buffers, and nothing more.
         assert receiver.talks[0].sent < 1_500_000
@@ -360,9 +366,10 @@ async def test_an_answer_before_the_request_was_read_is_taken(sender: Sender) ->
 async def test_a_receiver_that_never_accepts_is_cut_on_time(sender: Sender) -> None:
     """The kernel may accept for a receiver that sleeps; the attempt still ends on time."""
     with socket.create_server(("127.0.0.1", 0)) as asleep:
-        answer = await sender.send(parcel(f"http://127.0.0.1:{asleep.getsockname()[1]}/"))
+        url = f"http://127.0.0.1:{asleep.getsockname()[1]}/"
+        answer = await sender.send(parcel(url, seconds=DEADLINE))
     assert (answer.failure, answer.phase) == (Failure.TIMEOUT, Phase.SENT)
-    assert answer.duration_seconds < DEADLINE + 0.15
+    assert answer.duration_seconds < DEADLINE + SLACK
 
 
 async def test_a_reset_before_the_request_is_never_an_answer(sender: Sender) -> None:
@@ -513,9 +520,10 @@ class TestTls:
             await talk.gone()
 
         async with RawReceiver(mute) as receiver:
-            answer = await sender.send(parcel(receiver.url.replace("http:", "https:")))
+            url = receiver.url.replace("http:", "https:")
+            answer = await sender.send(parcel(url, seconds=DEADLINE))
             assert (answer.failure, answer.phase) == (Failure.TIMEOUT, Phase.TLS)
-            assert answer.duration_seconds < DEADLINE + 0.15
+            assert answer.duration_seconds < DEADLINE + SLACK
 
     async def test_a_reset_in_the_handshake_is_a_tls_failure(self, sender: Sender) -> None:
         """A connection lost before the request is no loss of the request."""

@@ -47,8 +47,15 @@ SETTINGS = {
     "log_min_error_statement": "panic",
     "log_checkpoints": "off",
 }
-# For tests: a crash of the machine may lose data.
-CARELESS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# For tests: a crash of the machine may lose data. A connection given up in mid-handshake would
+# otherwise keep a database from being dropped for a minute.
+CARELESS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "authentication_timeout": "5s",
+    "max_wal_size": "256MB",
+}
 
 
 @dataclass(slots=True)
