@@ -51,7 +51,15 @@ LAYERS: tuple[frozenset[str], ...] = (
             "signalpost.window",
         }
     ),
-    frozenset({"signalpost.cli", "signalpost.demo", "signalpost.supervisor", "signalpost_worker"}),
+    frozenset(
+        {
+            "signalpost.cli",
+            "signalpost.demo",
+            "signalpost.doctor",
+            "signalpost.supervisor",
+            "signalpost_worker",
+        }
+    ),
     # The public door hands out names of every layer, and nothing of ours goes through it.
     frozenset({DOOR}),
 )

@@ -14,6 +14,7 @@ from uuid import UUID
 from signalpost.core.instants import rfc3339
 from signalpost.core.signals import Signal
 from signalpost.core.signing import Profile, Verified, secret_bytes, verify
+from signalpost.core.testsignal import TEST_ANSWER, is_test
 from signalpost.errors import ConfigurationError, SignalError, SignatureError
 from signalpost.receiver.answers import Answer, place, refusal, rejected
 from signalpost.receiver.book import Book, Busy, Entry, Mark, Reply
@@ -131,6 +132,8 @@ class Receiver:
             verified = self._verify(scope, headers, body)
         except SignatureError as error:
             return refusal(Verdict.UNVERIFIED, 401, str(error))
+        if is_test(body):
+            return Answer(Seen(Verdict.TEST, 200, TEST_ANSWER), Reply("received", TEST_ANSWER))
         try:
             received = self._read(headers, body, verified)
         except SignalError as error:

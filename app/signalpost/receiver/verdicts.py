@@ -55,6 +55,8 @@ class Verdict(StrEnum):
     TOO_LARGE = "too large"
     FAILED = "handler failed"
     UNREADABLE = "unreadable"
+    TEST = "test"
+    """Verified, and no signal but the sender's test of the connection."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,93 @@
+"""Receivers tried from this machine: reached without a word, or posted a signed test to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from signalpost.core.outcomes import Answer, Failure
+from signalpost.core.signing import secret_bytes
+from signalpost.core.testsignal import TEST_BODY, sign_test
+from signalpost.doctor.meanings import STOPPED
+from signalpost.repository.endpoints import EndpointView
+from signalpost.secretbox import SecretBox
+from signalpost.sender import Parcel, Sender
+from signalpost.settings import Settings
+from signalpost.transport import AiohttpTransport
+
+__all__ = ["Receivers", "receivers"]
+
+PRODUCER = "signalpost"
+"""Who sends a test where PRODUCER_ID is not set."""
+
+
+class Receivers:
+    """Tries endpoints one by one or side by side, by the very way that deliveries take.
+
+    Args:
+        sender: sends.
+        settings: whose producer, and whose time an attempt may take.
+    """
+
+    def __init__(self, sender: Sender, settings: Settings) -> None:
+        self._sender = sender
+        self._settings = settings
+
+    async def reach(self, view: EndpointView, *, timeout_seconds: float) -> Answer:
+        """Resolve, connect and encrypt, and hang up before the first byte of a request.
+
+        The answer's failure is STOPPED where all of that went well.
+        """
+        return await self._send(view, {}, timeout_seconds, stopped=True)
+
+    async def post(
+        self, view: EndpointView, box: SecretBox, *, now: datetime, timeout_seconds: float | None
+    ) -> Answer:
+        """Post the test signal, signed as a delivery at `now` would be.
+
+        Args:
+            view: the endpoint.
+            box: decrypts its secrets.
+            now: database time, which says whether the secret rotates.
+            timeout_seconds: at most; None: as long as the endpoint's policy says.
+
+        Raises SecretError for a secret that cannot be read, EndpointError for a bad URL.
+        """
+        ciphertexts = [view.secret_ciphertext]
+        if view.rotates(now) and view.previous_secret_ciphertext is not None:
+            ciphertexts.append(view.previous_secret_ciphertext)
+        headers = sign_test(
+            view.url,
+            keys=[secret_bytes(box.decrypt(text).decode()) for text in ciphertexts],
+            key_ids=_key_ids(view, len(ciphertexts)),
+            producer_id=self._settings.producer_id or PRODUCER,
+            delivery_id=str(uuid4()),
+            timestamp=datetime.now(UTC),
+        )
+        own = view.timeout_seconds or self._settings.outbound_timeout_seconds
+        seconds = own if timeout_seconds is None else min(own, timeout_seconds)
+        return await self._send(view, headers, seconds, stopped=False)
+
+    async def _send(
+        self, view: EndpointView, headers: dict[str, str], seconds: float, *, stopped: bool
+    ) -> Answer:
+        def last_check() -> Failure | None:
+            return STOPPED if stopped else None
+
+        return await self._sender.send(Parcel(view.url, headers, TEST_BODY, seconds, last_check))
+
+
+@asynccontextmanager
+async def receivers(settings: Settings) -> AsyncIterator[Receivers]:
+    """Receivers as these settings reach them, with connections of their own."""
+    sender = Sender(AiohttpTransport(settings.outbound_allow_networks))
+    try:
+        yield Receivers(sender, settings)
+    finally:
+        await sender.aclose()
+
+
+def _key_ids(view: EndpointView, count: int) -> Sequence[str]:
+    return [f"{view.name}:{view.secret_version - age}" for age in range(count)]
