@@ -4,7 +4,7 @@ PYTHON ?=
 ARGS   ?=
 
 # What `make cover` asks of branch coverage, and how many processes it runs on.
-COVERAGE_MIN ?= 0
+COVERAGE_MIN ?= 90
 JOBS         ?= 2
 
 BIN   := $(VENV)/bin
