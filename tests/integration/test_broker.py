@@ -269,13 +269,14 @@ def test_a_full_redis_is_a_failure_like_any_other(own_redis: ValkeyServer) -> No
     broker.close()
 
 
-@pytest.mark.parametrize("wrong", ["password", "option"])
+@pytest.mark.parametrize("wrong", ["password", "value", "option"])
 def test_a_wrong_address_raises_nothing(redis_url: str, wrong: str) -> None:
     """A wrong password and an option that nobody understands are told by False alone."""
     parts = urlsplit(redis_url)
     url = {
         "password": parts._replace(netloc=f":wonderland@{parts.hostname}:{parts.port}").geturl(),
-        "option": f"{redis_url}?socket_timeout=wonderland",
+        "value": f"{redis_url}?socket_timeout=wonderland",
+        "option": f"{redis_url}?wonderland=1",
     }[wrong]
     broker = Broker(url)
     assert not broker.announce([announcement()])

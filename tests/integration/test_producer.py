@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -159,11 +160,30 @@ def test_an_unknown_endpoint_is_named_and_nothing_written(
     assert messages(redis_url, "deliver") == []
 
 
-@pytest.mark.parametrize("ttl", [0, -1, float("nan"), float("inf"), True])
-def test_a_ttl_must_be_seconds_above_zero(producer: Producer, ttl: float) -> None:
+@pytest.mark.parametrize(
+    "ttl",
+    [0, -1, float("nan"), float("inf"), True, "30", Decimal("NaN"), Decimal("sNaN"), 10**400],
+)
+def test_a_ttl_must_be_seconds_above_zero(producer: Producer, ttl: Any) -> None:
     """A ttl that is no length of time is an error, not a signal that lives for ever."""
     with pytest.raises(SignalError, match="ttl"):
         producer.enqueue(make_signal(), ttl=ttl)
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "half \ud800", 7, None])
+def test_what_can_be_no_endpoint_s_name_is_told_as_unknown(producer: Producer, name: Any) -> None:
+    """A name that PostgreSQL could not even be asked for is an endpoint that is not there."""
+    with pytest.raises(NoEndpoint, match="there is no endpoint named"):
+        producer.enqueue(make_signal(), endpoints=["desk", name])
+
+
+@pytest.mark.parametrize("given", [None, "AAPL", 7, [("side", "buy")]])
+def test_what_is_no_signal_is_told_as_such(producer: Producer, given: Any) -> None:
+    """Anything but a Signal or a mapping is a SignalError, among many with its position."""
+    with pytest.raises(SignalError, match="must be a Signal, or a mapping"):
+        producer.enqueue(given)
+    with pytest.raises(SignalError, match=r"\[1\] signal: must be"):
+        producer.enqueue_many([make_signal(), given])
 
 
 @pytest.mark.parametrize(("ttl", "seconds"), [(None, None), (30.0, 30)])

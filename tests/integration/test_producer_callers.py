@@ -402,6 +402,79 @@ def test_a_closed_producer_listens_no_more(theirs: Engine, outbox_url: str) -> N
         assert not event.contains(connection, "commit", listener)
 
 
+def test_a_connection_in_autocommit_mode_is_refused(
+    producer: Producer, theirs: Engine, outbox_url: str
+) -> None:
+    """Where no rollback could take the signal back nothing is written, and the error says so."""
+    signal = make_signal()
+    with Session(theirs.execution_options(isolation_level="AUTOCOMMIT")) as session:
+        with pytest.raises(EnqueueError, match="AUTOCOMMIT"):
+            producer.enqueue_in(session, signal)
+        session.commit()
+    assert str(signal.id) not in stored_ids(outbox_url)
+    with Session(theirs) as session, session.begin():
+        assert not producer.enqueue_in(session, signal).duplicate
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a_stricter_isolation_meets_its_own_kind_of_conflict(
+    producer: Producer, theirs: Engine, level: str
+) -> None:
+    """A signal stored since the snapshot is a serialization failure, to be run again as any other.
+
+    What the snapshot already holds is a duplicate as ever.
+    """
+    known, later = make_signal(), make_signal()
+    producer.enqueue(known)
+    with Session(theirs.execution_options(isolation_level=level)) as session:
+        assert producer.enqueue_in(session, known).duplicate
+        producer.enqueue(later)
+        with pytest.raises(OperationalError, match="could not serialize") as caught:
+            producer.enqueue_in(session, later)
+        assert REASON not in repr(caught.value.params) + str(caught.value)
+        session.rollback()
+        assert producer.enqueue_in(session, later).duplicate
+
+
+async def test_what_is_no_async_session_is_a_type_error(producer: Producer, theirs: Engine) -> None:
+    """A session of the blocking kind, or nothing, is told what is wanted instead."""
+    wrong: list[Any] = [Session(theirs), None]
+    for target in wrong:
+        with pytest.raises(TypeError, match="asyncio twins"):
+            await producer.enqueue_in_async(target, make_signal())
+
+
+def test_a_prepared_transaction_waits_for_its_second_phase(
+    server_folder: Path, redis_url: str
+) -> None:
+    """In a two-phase transaction the second commit decides; a rollback there takes it all along."""
+    server = stack.postgres_in(server_folder / "two-phase")
+    migrate(server.url())
+    add_endpoints(server.url(), "desk")
+    engine = create_engine(driver_url(server.url()))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ALTER SYSTEM SET max_prepared_transactions = 5"))
+    engine.dispose()
+    server.stop()
+    server.start()
+    with (
+        producer_on(server.url(), redis_url) as producer,
+        Session(engine, twophase=True) as session,
+    ):
+        announced = Announced(producer, redis_url)
+        first = producer.enqueue_in(session, make_signal())
+        session.prepare()
+        assert announced.settled() == set()
+        session.commit()
+        assert announced.settled() == ids(first)
+        producer.enqueue_in(session, make_signal())
+        session.prepare()
+        session.rollback()
+        assert announced.settled() == ids(first)
+    engine.dispose()
+    server.stop()
+
+
 async def test_an_async_session_commits_and_rolls_back(
     producer: Producer, theirs_async: AsyncEngine, outbox_url: str, announced: Announced
 ) -> None:

@@ -105,6 +105,44 @@ def test_a_database_that_is_down_is_told_at_once() -> None:
     assert "wonderland" not in str(error)
 
 
+@pytest.mark.parametrize("host", ["exa..mple", "a" * 70 + ".example", "no-such-host.invalid"])
+def test_a_host_that_is_none_is_told(host: str) -> None:
+    """A name that nobody has, or nobody can have, is a database that cannot be reached."""
+    with producer_on(f"postgresql://alice:wonderland@{host}/trading") as producer:
+        error, _ = tried(producer, make_signal(), 20)
+    assert type(error) is DatabaseUnavailable
+    assert "check DATABASE_URL" in str(error)
+    assert "wonderland" not in str(error)
+
+
+def test_a_server_s_own_statement_timeout_is_told_as_time(outbox_url: str, looking: Engine) -> None:
+    """Where the role's statement_timeout ends the wait, the caller is told to call again."""
+    url = f"{outbox_url}?options=-cstatement_timeout%3D100"
+    with producer_on(url) as producer, looking.connect() as holder:
+        producer.enqueue(make_signal())
+        holder.execute(text("LOCK TABLE signalpost.endpoints IN ACCESS EXCLUSIVE MODE"))
+        error, seconds = tried(producer, make_signal(), 5)
+        holder.rollback()
+    assert type(error) is EnqueueTimeout
+    assert seconds < 2
+
+
+def test_a_role_without_rights_is_told_what_it_needs(outbox_url: str, looking: Engine) -> None:
+    """A role that may connect and look but not write is told which rights are missing."""
+    with looking.begin() as connection:
+        connection.execute(text("CREATE ROLE guest LOGIN PASSWORD 'guest'"))
+        connection.execute(text("GRANT USAGE ON SCHEMA signalpost TO guest"))
+        connection.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA signalpost TO guest"))
+    url = urlsplit(outbox_url)._replace(netloc=f"guest:guest@127.0.0.1:{urlsplit(outbox_url).port}")
+    with producer_on(url.geturl()) as producer:
+        error, _ = tried(producer, make_signal(), 5)
+    with looking.begin() as connection:
+        connection.execute(text("DROP OWNED BY guest"))
+        connection.execute(text("DROP ROLE guest"))
+    assert type(error) is EnqueueError
+    assert "grant it" in str(error)
+
+
 def test_a_wrong_password_is_told_without_it(outbox_url: str) -> None:
     """A database that lets nobody in counts as unreachable, and the password stays unsaid."""
     port = urlsplit(outbox_url).port or 0

@@ -19,6 +19,7 @@ class Gate(Broker):
         self.reached = threading.Semaphore(0)
         self.taken: list[list[Announcement]] = []
         self.broken = False
+        self.time = 0.0
 
     def announce(self, announcements: Sequence[Announcement]) -> bool:
         self.reached.release()
@@ -38,7 +39,7 @@ def gate() -> Gate:
 @pytest.fixture
 def publisher(gate: Gate) -> Iterator[Publisher]:
     """A publisher of at most three batches, with its thread held at the gate by a first one."""
-    made = Publisher(gate, most_waiting=3)
+    made = Publisher(gate, most_waiting=3, monotonic=lambda: gate.time)
     made.submit([announcement()])
     assert gate.reached.acquire(timeout=10)
     yield made
@@ -105,3 +106,25 @@ def test_closing_is_bounded_and_final(gate: Gate, publisher: Publisher) -> None:
     assert left.result(0) is False
     assert publisher.submit([announcement()]).result(0) is False
     assert publisher.submit([]).result(0) is True
+
+
+def test_a_slow_answer_slows_one_caller_only(gate: Gate, publisher: Publisher) -> None:
+    """While Redis keeps the thread waiting callers are told no at once, and it goes out later."""
+    gate.time = 0.1
+    hopeful = publisher.submit([announcement()])
+    assert not hopeful.done()
+    gate.time = 0.3
+    assert publisher.submit([announcement()]).result(0) is False
+    gate.open.set()
+    assert hopeful.result(10)
+    assert publisher.flush(10)
+    assert len(gate.taken[1]) == 2
+
+
+def test_a_caller_that_stops_waiting_does_not_end_the_thread(
+    gate: Gate, publisher: Publisher
+) -> None:
+    """Cancelling the future changes nothing: the announcement and those after it go out."""
+    assert not publisher.submit([announcement()]).cancel()
+    gate.open.set()
+    assert publisher.submit([announcement()]).result(10)

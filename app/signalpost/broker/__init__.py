@@ -137,11 +137,9 @@ class Broker:
         skip_until = self._skip_until
         if self._url is None or (skip_until is not None and self._monotonic() < skip_until):
             return False
-        from redis.exceptions import RedisError  # noqa: PLC0415 - loaded with the first message
-
         try:
             act(*self._ready())
-        except (RedisError, OSError, ValueError) as trouble:  # ValueError: options in the URL
+        except Exception as trouble:  # noqa: BLE001 - redis-py raises any class for a URL's options
             self._skip_until = self._monotonic() + SKIP_SECONDS
             if not self._failing:
                 self._failing = True

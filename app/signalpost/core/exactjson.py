@@ -68,7 +68,7 @@ def plain_notation(number: Decimal) -> str:
     if not number.is_finite():
         raise ValueError(_NOT_FINITE)
     text = str(number)
-    if "E" in text:
+    if "E" in text or "e" in text:  # small in a caller's decimal context of capitals=0
         if abs(number.adjusted()) > MAX_NUMBER_LENGTH:
             raise ValueError(_TOO_LONG)
         text = format(number, "f")

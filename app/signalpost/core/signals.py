@@ -184,6 +184,21 @@ class Signal(BaseModel):
         """A copy with other values, checked like any new signal (pydantic's own copy is not)."""
         return type(self).model_validate({**self.__dict__, **(update or {})})
 
+    def copy(  # type: ignore[override]  # pydantic's can leave fields out, which no signal can
+        self, *, update: Mapping[str, Any] | None = None, deep: bool = False
+    ) -> Self:
+        """As `model_copy`: pydantic's older way would keep the body of before the update."""
+        return self.model_copy(update=update, deep=deep)
+
+    @classmethod
+    def model_construct(  # type: ignore[override]  # the plugin's own signature
+        cls,
+        _fields_set: set[str] | None = None,  # pydantic's signature
+        **values: Any,
+    ) -> Self:
+        """As a new signal: unchecked there is none, since it would have no body."""
+        return cls.model_validate(values)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Signal) and self._body == other._body
 

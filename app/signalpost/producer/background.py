@@ -35,6 +35,7 @@ CONNECTIONS = 5
 ASK_SECONDS = 5.0
 MOST_COMMITTING = 1_000
 SHORTEST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.0005, 0.05
+_CLOSED = "before the producer was closed"
 
 
 class Background:
@@ -49,6 +50,7 @@ class Background:
         self.watch = CommitWatch(self._committing)
         self._commits: deque[tuple[Ending, Sequence[Announcement]]] = deque(maxlen=MOST_COMMITTING)
         self._following: asyncio.Task[None] | None = None
+        self._writing: set[asyncio.Task[Any] | None] = set()
 
     def run(self, work: Work[T], attempt: Attempt) -> T:
         """Do `work` in a transaction of its own and wait for its commit, until the deadline."""
@@ -58,6 +60,8 @@ class Background:
         except BaseException:  # Ctrl-C, or an exception that a signal handler raises
             self._give_up(attempt)
             raise
+        if future.cancelled():
+            raise self._give_up(attempt, _CLOSED)
         if done:
             return future.result()
         raise self._give_up(attempt)
@@ -71,6 +75,9 @@ class Background:
         except asyncio.CancelledError:
             self._give_up(attempt)
             raise
+        if future.cancelled():
+            # Never the caller's own cancellation, and must not look like it.
+            raise self._give_up(attempt, _CLOSED)
         if done:
             return future.result()
         raise self._give_up(attempt)
@@ -86,18 +93,26 @@ class Background:
         self._loop.stop(_until(end))
 
     def flush(self, timeout: float) -> None:
-        """Wait until what is committed is announced, at most `timeout` seconds."""
+        """Let running calls end and what is committed be announced, at most `timeout` seconds."""
         end = time.monotonic() + timeout
         with suppress(Exception):
             self._loop.submit(self._settled()).result(timeout)
         self.publisher.flush(_until(end))
 
-    def _give_up(self, attempt: Attempt) -> EnqueueError:
-        given_up = attempt.give_up()
+    def _give_up(self, attempt: Attempt, when: str | None = None) -> EnqueueError:
+        given_up = attempt.give_up(when)
         self._loop.call(attempt.cut)
         return given_up
 
     async def _write(self, work: Work[T], attempt: Attempt) -> T:
+        task = asyncio.current_task()
+        self._writing.add(task)
+        try:
+            return await self._written(work, attempt)
+        finally:
+            self._writing.discard(task)
+
+    async def _written(self, work: Work[T], attempt: Attempt) -> T:
         def checked(conn: Connection, lock_timeout: float) -> T:
             if not self._schema_checked:
                 check_schema(conn)
@@ -120,9 +135,11 @@ class Background:
             await self._engine.dispose()
 
     def _committing(self, transaction: Ending, announcements: Sequence[Announcement]) -> None:
-        """Called where a caller's COMMIT is about to be sent, in the caller's thread."""
-        with suppress(RuntimeError):  # closed meanwhile: the workers' rescue takes them
-            self._loop.call(lambda: self._follow(transaction, announcements))
+        """Called where a caller's COMMIT is about to be sent, in the caller's thread.
+
+        Closed meanwhile: the workers' rescue takes them.
+        """
+        self._loop.call(lambda: self._follow(transaction, announcements))
 
     def _follow(self, transaction: Ending, announcements: Sequence[Announcement]) -> None:
         self._commits.append((transaction, announcements))
@@ -130,8 +147,9 @@ class Background:
             self._following = asyncio.ensure_future(self._follow_commits())
 
     async def _settled(self) -> None:
-        if self._following is not None:
-            await asyncio.wait({self._following})
+        for left in ({self._following}, self._writing):
+            if tasks := [task for task in left if task is not None]:
+                await asyncio.wait(tasks)
 
     async def _follow_commits(self) -> None:
         pause = SHORTEST_POLL_SECONDS

@@ -11,7 +11,7 @@ from sqlalchemy.exc import StatementError, UnboundExecutionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
 
-from signalpost.errors import WrongDatabase
+from signalpost.errors import EnqueueError, WrongDatabase
 from signalpost.models import SignalRow
 from signalpost.producer.lifetime import Lifetime
 from signalpost.producer.preparing import announcements
@@ -52,6 +52,8 @@ class CallersTransactions:
         """The same without blocking the caller's event loop."""
         cached = self._ours
         held = target() if isinstance(target, async_scoped_session) else target
+        if not isinstance(held, AsyncSession | AsyncConnection):
+            raise _not_taken(target)
         try:
             ours = cached or await self._ask_async()
             return await held.run_sync(self._store, new, work, ours)
@@ -65,6 +67,7 @@ class CallersTransactions:
     ) -> Stored:
         with _without_parameters():
             conn = _connection_of(target)
+            _check_transactional(conn)
             if conn.engine not in self._known:
                 _check(database_identity(conn), ours)
                 self._known.add(conn.engine)
@@ -109,16 +112,29 @@ def _connection_of(target: object) -> Connection:
                 "bind it to the one that holds them"
             ) from None
     if not isinstance(found, Connection):
-        raise TypeError(
-            "enqueue_in takes a Session or a Connection of SQLAlchemy, and enqueue_in_async their "
-            f"asyncio twins; this is a {type(target).__name__}"
-        )
+        raise _not_taken(target)
     if found.dialect.name != "postgresql":
         raise WrongDatabase(
             f"the session is bound to a {found.dialect.name} database; "
             "bind it to the PostgreSQL database that holds the outbox"
         )
     return found
+
+
+def _check_transactional(conn: Connection) -> None:
+    driver = conn.connection.dbapi_connection
+    if driver is not None and conn.dialect.detect_autocommit_setting(driver):
+        raise EnqueueError(
+            "the session's connection is in AUTOCOMMIT mode, where no rollback could take the "
+            "signal back, and nothing was written; use a transaction, or enqueue()"
+        )
+
+
+def _not_taken(target: object) -> TypeError:
+    return TypeError(
+        "enqueue_in takes a Session or a Connection of SQLAlchemy, and enqueue_in_async their "
+        f"asyncio twins; this is a {type(target).__name__}"
+    )
 
 
 @contextmanager

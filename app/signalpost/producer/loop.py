@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 __all__ = ["LoopThread"]
@@ -22,12 +23,23 @@ class LoopThread:
         self._thread.start()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start `work` on the loop; the future may be waited for from any thread."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Start `work` on the loop; the future may be waited for from any thread.
+
+        It is cancelled where the loop has ended, or ends before the work does.
+        """
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # closed
+            work.close()
+            never: Future[T] = Future()
+            never.cancel()
+            never.set_running_or_notify_cancel()
+            return never
 
     def call(self, act: Callable[[], object]) -> None:
-        """Run `act` on the loop soon."""
-        self._loop.call_soon_threadsafe(act)
+        """Run `act` on the loop soon, or never where the loop has ended."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(act)
 
     def stop(self, timeout: float) -> None:
         """Cancel what is left, end the loop and wait for the thread, at most `timeout` seconds."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from decimal import Decimal
 from enum import Enum
+from numbers import Real
 from typing import Any, Final, Literal
 
 from signalpost.broker import Announcement
 from signalpost.core.signals import Signal, check_body_size, check_key
-from signalpost.errors import SignalError
+from signalpost.errors import NoEndpoint, SignalError
 from signalpost.repository.enqueueing import Life
 from signalpost.repository.recognising import NewSignal, Stored
 
@@ -24,6 +27,7 @@ __all__ = [
 ]
 
 LONGEST_SECONDS = 100 * 366 * 86400
+_NUMBERS: tuple[Any, ...] = (Real, Decimal)
 
 
 class _Default(Enum):
@@ -43,7 +47,7 @@ def prepared(
     signal: Signal | Mapping[str, Any], key: str | None, *, producer_id: str, most_bytes: int
 ) -> NewSignal:
     """The signal as it is stored, with its id and key. Raises SignalError."""
-    made = signal if isinstance(signal, Signal) else Signal.model_validate(dict(signal))
+    made = signal if isinstance(signal, Signal) else _made(signal)
     identified = made.identified(producer_id, key)
     signal_id, body = identified.id, identified.body()
     if signal_id is None:
@@ -58,6 +62,12 @@ def prepared(
         action=identified.action,
         expires_at=identified.expires_at,
     )
+
+
+def _made(fields: object) -> Signal:
+    if not isinstance(fields, Mapping):
+        raise SignalError("signal: must be a Signal, or a mapping with the fields of one")
+    return Signal.model_validate(dict(fields))
 
 
 def prepared_many(
@@ -81,16 +91,32 @@ def life(ttl: Ttl, default_seconds: float) -> Life:
         return Life(default_ttl_seconds=default_seconds)
     if ttl is None:
         return Life(default_ttl_seconds=default_seconds, never=True)
-    if isinstance(ttl, bool) or not (math.isfinite(ttl) and 0 < ttl <= LONGEST_SECONDS):
+    seconds = _seconds(ttl)
+    if not 0 < seconds <= LONGEST_SECONDS:
         raise SignalError("ttl: must be seconds above 0, or None for a signal that never expires")
-    return Life(default_ttl_seconds=default_seconds, ttl_seconds=float(ttl))
+    return Life(default_ttl_seconds=default_seconds, ttl_seconds=seconds)
 
 
-def endpoint_names(endpoints: Sequence[str] | None) -> list[str] | None:
-    """The names; one name alone is meant as such, not as its letters."""
+def _seconds(ttl: object) -> float:
+    if isinstance(ttl, _NUMBERS) and not isinstance(ttl, bool):
+        with suppress(ValueError, OverflowError):  # a signalling NaN, an int that no float holds
+            return float(ttl)
+    return math.nan
+
+
+def endpoint_names(endpoints: Sequence[Any] | None) -> list[str] | None:
+    """The names; one name alone is meant as such, not as its letters. Raises NoEndpoint."""
     if endpoints is None:
         return None
-    return [endpoints] if isinstance(endpoints, str) else list(endpoints)
+    names = [endpoints] if isinstance(endpoints, str) else list(endpoints)
+    for name in names:
+        # Of anything else PostgreSQL's driver makes an error of its own.
+        if not (isinstance(name, str) and name.isprintable()):
+            raise NoEndpoint(
+                f"there is no endpoint named {ascii(name)[:80]}, so nothing was written; "
+                "`signalpost endpoint list` shows those there are"
+            )
+    return names
 
 
 def announcements(signals: Sequence[NewSignal], stored: Sequence[Stored]) -> list[Announcement]:

@@ -20,25 +20,42 @@ MOST_WAITING = 10_000
 """Batches; beyond this the oldest is dropped, and the workers' rescue takes its deliveries."""
 
 
+STUCK_SECONDS = 0.2
+"""A Redis that has kept a batch waiting for so long is not waited for by anybody else."""
+
+
 class Publisher:
     """Hands announcements to the broker, in batches of what has come up meanwhile.
 
     Never raises into a caller and never makes one wait: `submit` only appends.
     """
 
-    def __init__(self, broker: Broker, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        most_waiting: int = MOST_WAITING,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._broker = broker
+        self._monotonic = monotonic
         self._most_waiting = most_waiting
         self._waiting: deque[tuple[Sequence[Announcement], Future[bool]]] = deque()
         self._changed = threading.Condition()
         self._busy = False
+        self._busy_since = 0.0
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="signalpost-publish", daemon=True)
         self._thread.start()
 
     def submit(self, announcements: Sequence[Announcement]) -> Future[bool]:
-        """Announce these soon; the future tells whether Redis took them (or there were none)."""
+        """Announce these soon; the future tells whether Redis took them (or there were none).
+
+        While Redis keeps the thread waiting, the future says no at once, and the announcement
+        still goes out when it can: one slow answer must not slow every caller down.
+        """
         told: Future[bool] = Future()
+        told.set_running_or_notify_cancel()  # an awaiting caller that is cancelled leaves it alone
         if not announcements:
             told.set_result(True)
             return told
@@ -51,6 +68,9 @@ class Publisher:
             if len(self._waiting) >= self._most_waiting:
                 self._waiting.popleft()[1].set_result(False)
             self._waiting.append((batch, told))
+            if self._busy and self._monotonic() - self._busy_since > STUCK_SECONDS:
+                told = Future()
+                told.set_result(False)
             self._changed.notify_all()
         return told
 
@@ -81,7 +101,7 @@ class Publisher:
                     return
                 batches = list(self._waiting)
                 self._waiting.clear()
-                self._busy = True
+                self._busy, self._busy_since = True, self._monotonic()
             together = [item for batch, _ in batches for item in batch]
             taken = bool(self._guarded(partial(self._broker.announce, together)))
             for _, told in batches:

@@ -20,13 +20,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from signalpost.errors import (
-    DatabaseUnavailable,
-    EnqueueError,
-    EnqueueTimeout,
-    EnqueueUnknown,
-    SchemaError,
-)
+from signalpost.errors import DatabaseUnavailable, EnqueueError, EnqueueTimeout
+from signalpost.producer.refusals import refused, unknown, unreachable, worth_another_try
 
 __all__ = ["Attempt", "write"]
 
@@ -77,16 +72,25 @@ class Attempt:
             self._committing = not self._given_up
             return self._committing
 
-    def give_up(self) -> EnqueueError:
-        """Stop waiting; the error that says what became of the signal."""
+    def give_up(self, when: str | None = None) -> EnqueueError:
+        """Stop waiting; the error that says what became of the signal.
+
+        `when`: in words, where it is not the deadline.
+        """
+        when = when or f"within {self.timeout:g} s"
         with self._lock:
             self._given_up = True
             if self._committing:
-                return _unknown(f"PostgreSQL did not confirm the COMMIT within {self.timeout:g} s")
+                return unknown(f"PostgreSQL did not confirm the COMMIT {when}")
         return EnqueueTimeout(
-            f"PostgreSQL was not done within {self.timeout:g} s and nothing was written; "
+            f"PostgreSQL was not done {when} and nothing was written; "
             "call again with the same signal"
         )
+
+    def check_wanted(self) -> None:
+        """Raise where the caller had given up before there was anything that could be cut."""
+        if self._given_up:
+            raise self.give_up()
 
     def runs_as(self, task: asyncio.Task[Any] | None) -> None:
         """Note the task that is to be cancelled while it has no connection."""
@@ -118,10 +122,11 @@ async def write(engine: AsyncEngine, work: Callable[[Connection, float], T], att
     attempt.runs_as(asyncio.current_task())
     trouble: EnqueueError = DatabaseUnavailable()
     for _ in range(_TRIES):
+        attempt.check_wanted()
         try:
             connection = await engine.connect()
-        except SQLAlchemyError as error:
-            raise _unreachable(error) from None
+        except (SQLAlchemyError, OSError, ValueError) as error:  # a host may be no name at all
+            raise unreachable(error) from None
         attempt.uses(connection)
         try:
             done = await connection.run_sync(lambda sync: work(sync, attempt.lock_timeout))
@@ -130,8 +135,8 @@ async def write(engine: AsyncEngine, work: Callable[[Connection, float], T], att
             await _commit(connection)
             return done
         except DBAPIError as error:
-            trouble = _refused(error, attempt)
-            if attempt.over or not _worth_another_try(error):
+            trouble = refused(error, attempt.timeout)
+            if attempt.over or not worth_another_try(error):
                 raise trouble from None
         finally:
             await _give_back(connection)
@@ -143,59 +148,10 @@ async def _commit(connection: AsyncConnection) -> None:
     try:
         await connection.commit()
     except SQLAlchemyError:
-        raise _unknown("the connection broke while committing") from None
-
-
-def _unknown(what: str) -> EnqueueUnknown:
-    return EnqueueUnknown(
-        f"{what}, so the signal may or may not be enqueued; call again with the same signal: "
-        "it is recognised and never enqueued twice"
-    )
+        raise unknown("the connection broke while committing") from None
 
 
 async def _give_back(connection: AsyncConnection) -> None:
     # A connection that cannot even roll back is thrown away by the pool, and the error is known.
     with suppress(SQLAlchemyError, OSError):
         await connection.close()
-
-
-def _worth_another_try(error: DBAPIError) -> bool:
-    return error.connection_invalidated or _sqlstate(error) in ("40P01", "40001")
-
-
-def _refused(error: DBAPIError, attempt: Attempt) -> EnqueueError:
-    state = _sqlstate(error)
-    if error.connection_invalidated:
-        return DatabaseUnavailable(
-            "the connection to PostgreSQL was lost before anything was written; "
-            "call again with the same signal"
-        )
-    if state == "55P03":
-        return EnqueueTimeout(
-            f"another transaction kept the same signal waiting for {attempt.timeout:g} s and "
-            "nothing was written; call again with the same signal"
-        )
-    if state == "25006":
-        return DatabaseUnavailable(
-            "PostgreSQL takes no writes (a standby?) and nothing was written; check DATABASE_URL"
-        )
-    if state in ("42P01", "3F000", "42703"):
-        return SchemaError()
-    # The server's own text may quote values of the row.
-    return EnqueueError(
-        f"PostgreSQL refused the signal (SQLSTATE {state or 'unknown'}) and nothing was written"
-    )
-
-
-def _sqlstate(error: DBAPIError) -> str | None:
-    state: str | None = getattr(error.orig, "sqlstate", None)
-    return state
-
-
-def _unreachable(error: SQLAlchemyError) -> DatabaseUnavailable:
-    cause = str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__
-    first_line = cause.strip().splitlines()[0] if cause.strip() else "no reason given"
-    return DatabaseUnavailable(
-        f"PostgreSQL cannot be reached ({first_line}) and nothing was written; check DATABASE_URL "
-        "and the server, then call again with the same signal"
-    )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import OrderedDict, UserDict
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from enum import Enum, IntEnum
 from fractions import Fraction
 from numbers import Integral
@@ -248,3 +248,10 @@ def test_any_text_reads_or_is_refused(text: bytes | str) -> None:
     """No input whatever raises another class than ValueError."""
     with contextlib.suppress(ValueError):
         exactjson.decode(text)
+
+
+def test_a_decimal_context_of_the_caller_s_changes_no_digit() -> None:
+    """The bytes, and so a signal's id, are the same whatever the caller's decimal context."""
+    with localcontext(prec=2, capitals=0):
+        assert exactjson.encode({"x": exactjson.exact_number(Decimal("1E+2"))}) == b'{"x":100}'
+        assert exactjson.encode({"x": exactjson.exact_number("1.23456")}) == b'{"x":1.23456}'

@@ -481,3 +481,14 @@ def test_a_body_may_be_as_long_as_the_limit() -> None:
     check_body_size(b"x" * 1024, 1024)
     with pytest.raises(SignalError, match="1025 bytes and at most 1024"):
         check_body_size(b"x" * 1025, 1024)
+
+
+@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
+def test_no_way_of_copying_keeps_an_old_body() -> None:
+    """Pydantic's older copy and its unchecked construction give signals with their own bodies."""
+    given = Signal(**GIVEN)
+    changed = given.copy(update={"entry_price": "1.0851"})
+    assert b'"entry_price":1.0851' in changed.body()
+    assert Signal.model_construct(**GIVEN).body() == given.body()
+    with pytest.raises(SignalError, match="instrument"):
+        Signal.model_construct(**{**GIVEN, "instrument": "no"})
