@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 from ipaddress import ip_network
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import trustme
 
 from signalpost.errors import SettingError
 from signalpost.secretbox import SecretBox
@@ -297,3 +299,25 @@ def test_the_data_folder_of_a_user() -> None:
     folder = default_data_folder({"HOME": "/home/alice"})
     assert folder.is_relative_to("/home/alice")
     assert folder.name == "signalpost"
+
+
+def test_a_redis_url_carries_its_authority(tmp_path: Path) -> None:
+    """Every client is handed the file with the URL, and a URL without TLS stays as it is."""
+    file = tmp_path / "my authority.pem"
+    trustme.CA().cert_pem.write_to_path(str(file))
+    variables = {"DATABASE_URL": URL, "REDIS_CA_FILE": str(file)}
+    plain = load_settings({**variables, "REDIS_URL": REDIS})
+    secured = load_settings({**variables, "REDIS_URL": REDIS.replace("redis:", "rediss:", 1)})
+    assert plain.redis_url == REDIS
+    assert secured.redis_url is not None
+    assert parse_qs(urlsplit(secured.redis_url).query) == {"ssl_ca_certs": [str(file)]}
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_file_without_certificates_is_named(tmp_path: Path, content: str | None) -> None:
+    """A file that is not there, or holds no certificate, is refused with the variable's name."""
+    file = tmp_path / "authority.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SettingError, match="REDIS_CA_FILE must name a readable file"):
+        load_settings({"DATABASE_URL": URL, "REDIS_CA_FILE": str(file)})

@@ -1,4 +1,4 @@
-"""The Celery app: its configuration and the composition root of a worker process.
+"""The Celery app of this process, as its environment says.
 
 Run it by ``signalpost worker``, or as plain Celery:
 ``celery -A signalpost_worker.celery worker --pool threads -Q deliver,drain``.
@@ -6,96 +6,12 @@ Run it by ``signalpost worker``, or as plain Celery:
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
 from pathlib import Path
-from typing import Any
 
-from celery import Celery
-from celery.exceptions import SecurityWarning
-from celery.schedules import crontab
-from celery.signals import setup_logging
-from kombu import Exchange, Queue
-
-from signalpost import broker
 from signalpost.errors import SignalpostError
-from signalpost.logs import configure_logging
-from signalpost.settings import Settings, load_settings
-from signalpost_worker import kombu_guard, steps, tasks
-from signalpost_worker.runtime import Runtime
-
-QUEUES = (
-    broker.DELIVER_QUEUE,
-    broker.DRAIN_QUEUE,
-    broker.ALERTS_QUEUE,
-    broker.UPKEEP_QUEUE,
-)
-
-VISIBILITY_SECONDS = 3600
-"""Longer than any countdown (300 s) and any attempt (300 s): a message is not run twice while its
-task still holds it."""
-
-
-def _configuration(settings: Settings) -> dict[str, Any]:
-    return {
-        "broker_url": settings.redis_url,
-        "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,
-        "broker_channel_error_retry": True,
-        "broker_transport_options": {
-            "visibility_timeout": VISIBILITY_SECONDS,
-            "socket_timeout": 10,
-            "socket_connect_timeout": 5,
-            "socket_keepalive": True,
-            "health_check_interval": 10,
-            "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 1,
-        },
-        "accept_content": ["json"],
-        "task_serializer": "json",
-        "result_serializer": "json",
-        "task_ignore_result": True,
-        "task_acks_late": True,
-        "task_reject_on_worker_lost": True,
-        "task_send_sent_event": True,
-        "worker_send_task_events": True,
-        "worker_prefetch_multiplier": 1,
-        "worker_hijack_root_logger": False,
-        "task_create_missing_queues": False,
-        "task_default_queue": broker.UPKEEP_QUEUE,
-        # Each with an exchange of its own: in a shared one, every message would reach all of them.
-        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
-        "task_routes": {
-            broker.DELIVER_TASK: {"queue": broker.DELIVER_QUEUE},
-            broker.DRAIN_TASK: {"queue": broker.DRAIN_QUEUE},
-            broker.ALERT_TASK: {"queue": broker.ALERTS_QUEUE},
-            broker.PRUNE_TASK: {"queue": broker.UPKEEP_QUEUE},
-        },
-        "beat_schedule": {
-            "prune": {"task": broker.PRUNE_TASK, "schedule": crontab(minute="17")},
-        },
-        "timezone": "UTC",
-    }
-
-
-def create_app(settings: Settings) -> Celery:
-    """Build the app of one process: configuration, tasks, steps."""
-    # Celery warns of root because pickled messages could run anything; here only JSON is accepted.
-    warnings.filterwarnings("ignore", category=SecurityWarning)
-    kombu_guard.install()
-    celery = Celery("signalpost")
-    celery.conf.update(_configuration(settings))
-    runtime = Runtime(settings)
-    tasks.register(celery, runtime)
-    steps.install(celery, runtime)
-    return celery
-
-
-@setup_logging.connect(weak=False)
-def _log(loglevel: int | str | None = None, **_: Any) -> None:
-    configure_logging(loglevel if isinstance(loglevel, int) else logging.INFO)
-
+from signalpost.settings import load_settings
+from signalpost_worker.assembly import create_app
 
 try:
     app = create_app(load_settings(os.environ, dotenv=Path(".env")))

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 POOL_SIZE = 8
 GRACE_SECONDS = 5.0
+LAST_SECONDS = 30.0
+"""A worker that has lost its engine ends by force after so long."""
 
 
 class Runtime:
@@ -43,13 +46,24 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.engine = EngineThread(self._deliver_engine, died=_end_worker)
+        self.failed = False
+        self.engine = EngineThread(self._deliver_engine, died=self._end_worker)
         self.alerts = AlertLoop(
             lambda: database.async_engine(settings.database_url),
             lambda: courier_for(settings),
-            died=_end_worker,
+            died=self._end_worker,
         )
         self._upkeep_database: Engine | None = None
+
+    def _end_worker(self) -> None:
+        # In order, and whoever runs the worker starts it again; without its engine it would take
+        # every message and send nothing.
+        self.failed = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        # A task that waits for the engine would hold up that order for ever.
+        last = threading.Timer(LAST_SECONDS, os._exit, (1,))
+        last.daemon = True
+        last.start()
 
     def prune(self) -> int:
         """Delete what is past its retention; return how many deliveries."""
@@ -88,7 +102,7 @@ class Runtime:
                 lease=lease,
                 enabled=settings.hmac_producer_enabled,
                 shutdown_seconds=longest + GRACE_SECONDS,
-                announce_alerts=_in_background(messenger, broker.announce_alerts),
+                announce_alerts=in_background(messenger, broker.announce_alerts),
             )
         finally:
             await sender.aclose()
@@ -129,15 +143,11 @@ class Runtime:
             return settings.outbound_timeout_seconds
 
 
-def _end_worker() -> None:
-    # In order, and whoever runs the worker starts it again; without its engine, or its alert loop,
-    # it would take every message and send nothing.
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _in_background(
+def in_background(
     executor: ThreadPoolExecutor, announce: Callable[[Sequence[int]], bool]
 ) -> Callable[[Sequence[int]], None]:
+    """Return a function that announces alerts in the executor, and that nothing can hold up."""
+
     def later(alert_ids: Sequence[int]) -> None:
         # Redis may be slow or away, or the process about to end; the ops worker finds the rows by
         # itself.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from celery import Celery, bootsteps
+from celery.platforms import EX_FAILURE
 from celery.signals import worker_shutting_down
 
 from signalpost.broker import ALERTS_QUEUE, DELIVER_QUEUE, DRAIN_QUEUE
@@ -32,6 +33,7 @@ class ServiceStep(bootsteps.StartStopStep):
     requires = ("celery.worker.components:Timer",)
     service: Service
     queues: tuple[str, ...]
+    runtime: Runtime
 
     def include_if(self, parent: Any) -> bool:
         """Tell whether this worker consumes one of the queues."""
@@ -44,9 +46,12 @@ class ServiceStep(bootsteps.StartStopStep):
         except SignalpostError as error:
             raise SystemExit(f"signalpost: {error}") from None
 
-    def stop(self, parent: Any) -> None:  # noqa: ARG002 - celery hands over the worker
+    def stop(self, parent: Any) -> None:
         """End the service in order."""
         self.service.stop()
+        if self.runtime.failed:
+            # Celery knows of a SIGTERM only; a supervisor that restarts on failure must see one.
+            parent.exitcode = EX_FAILURE
 
     terminate = stop
 
@@ -58,7 +63,9 @@ def install(app: Celery, runtime: Runtime) -> None:
         ("AlertStep", runtime.alerts, (ALERTS_QUEUE,)),
     ]
     for name, service, queues in services:
-        step = type(name, (ServiceStep,), {"service": service, "queues": queues})
+        step = type(
+            name, (ServiceStep,), {"service": service, "queues": queues, "runtime": runtime}
+        )
         app.steps["worker"].add(step)
 
     def shutting_down(**_: Any) -> None:

@@ -38,6 +38,7 @@ class Settings(BaseModel):
         default=None, repr=False
     )
     redis_source: str = "nothing set"
+    redis_ca_file: Annotated[str, BeforeValidator(rules.certificates)] | None = None
     secret_keys: Annotated[tuple[str, ...], BeforeValidator(rules.secret_keys)] = Field(
         (), repr=False
     )
@@ -62,6 +63,15 @@ class Settings(BaseModel):
     ops_telegram_bot_token: str | None = Field(None, repr=False)
     ops_telegram_chat_id: str | None = None
     ops_telegram_base_url: Annotated[str, BeforeValidator(rules.http_url)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _redis_by_its_own_authority(cls, values: dict[str, Any]) -> dict[str, Any]:
+        # In the URL, since that is what every client of Redis is handed.
+        url, file = values.get("redis_url"), values.get("redis_ca_file")
+        if url is None or file is None:
+            return values
+        return {**values, "redis_url": rules.with_authority(str(url), str(file))}
 
     @model_validator(mode="after")
     def _telegram_is_whole(self) -> Settings:

@@ -9,13 +9,15 @@ import binascii
 from base64 import urlsafe_b64decode
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from urllib.parse import SplitResult, urlsplit
+from pathlib import Path
+from urllib.parse import SplitResult, quote, urlsplit
 
 from signalpost.core.signing import secret_bytes
 from signalpost.core.targets import read_target
 from signalpost.errors import EndpointError, SecretError
 
 __all__ = [
+    "certificates",
     "database_url",
     "http_url",
     "networks",
@@ -23,6 +25,7 @@ __all__ = [
     "redis_url",
     "secret",
     "secret_keys",
+    "with_authority",
 ]
 
 _POSTGRES = ("postgres", "postgresql", "postgresql+psycopg")
@@ -46,6 +49,30 @@ def redis_url(text: str) -> str:
     if database and not database.isdecimal():
         raise ValueError("must end in a database number, such as redis://host:6379/0")
     return text
+
+
+def certificates(text: str) -> str:
+    """A file of certificates in PEM, by which servers are known; returned as an absolute path."""
+    import ssl  # noqa: PLC0415 - few name a file, and every producer loads this module
+
+    file = Path(text).expanduser().absolute()
+    try:
+        ssl.create_default_context(cafile=str(file))
+    except OSError:  # SSLError is one
+        raise ValueError("must name a readable file of certificates in PEM") from None
+    return str(file)
+
+
+def with_authority(redis_url: str, file: str) -> str:
+    """A `rediss://` URL that names the certificates of its server; any other URL as it is."""
+    try:
+        parts = urlsplit(redis_url)
+    except ValueError:
+        return redis_url  # the rule for URLs says what is wrong
+    if parts.scheme != "rediss" or "ssl_ca_certs=" in parts.query:
+        return redis_url
+    named = f"ssl_ca_certs={quote(str(Path(file).expanduser().absolute()))}"
+    return parts._replace(query=f"{parts.query}&{named}".lstrip("&")).geturl()
 
 
 def http_url(text: str) -> str:
