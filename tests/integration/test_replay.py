@@ -133,6 +133,19 @@ def test_what_is_past_its_expiry_needs_a_new_life(conn: Connection) -> None:
         assert timedelta(seconds=290) < left <= timedelta(seconds=300)
 
 
+def test_what_had_no_life_left_for_a_retry_needs_a_new_one(conn: Connection) -> None:
+    """An expired delivery ends so again, also where its last instants have not passed."""
+    delivery_id = dead_letter(conn, "expired", expires_at=in_seconds(conn, 20))
+
+    refused = replay_one(conn, delivery_id)
+    accepted = replay_one(conn, delivery_id, even_expired_ttl_seconds=300)
+
+    assert refused.needs == ("--even-expired --ttl SPAN",)
+    assert accepted.refusal is None
+    left = rows.delivery(conn, delivery_id)["expires_at"] - rows.database_now(conn)
+    assert left > timedelta(seconds=290)
+
+
 def test_a_life_that_is_not_over_stays(conn: Connection) -> None:
     """A ttl is for those past their expiry; another's expiry, or none, is not touched."""
     later = in_seconds(conn, 30)

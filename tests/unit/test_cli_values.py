@@ -6,7 +6,7 @@ from uuid import UUID
 import click
 import pytest
 
-from signalpost.cli.values import id_range, moment, span
+from signalpost.cli.values import chosen_id, id_range, instrument, life, moment, span
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,24 @@ def test_what_begins_no_id_is_refused(text: str) -> None:
     """Fewer than 4 digits, more than 32, or other characters are no id."""
     with pytest.raises(click.BadParameter, match="first 4 digits"):
         id_range(text)
+
+
+def test_an_id_to_act_upon_has_eight_digits() -> None:
+    """With fewer digits a slip of the pen would hit another delivery."""
+    assert chosen_id("4f1c9a52").written == "4f1c9a52"
+    with pytest.raises(click.BadParameter, match="first 8 digits"):
+        chosen_id("4f1c9a5")
+    with pytest.raises(click.BadParameter, match="no id"):
+        chosen_id("not an id")
+
+
+def test_an_impossible_filter_is_refused() -> None:
+    """A name that no instrument has, a time before all times and a life of a century are slips."""
+    assert instrument("BRK.B") == "BRK.B"
+    assert life("5m") == 300
+    for check, text in ((instrument, "aapl"), (instrument, "AA*"), (moment, "9999999d")):
+        with pytest.raises(click.BadParameter):
+            check(text)
+    for text in ("0", "0.5s", "40000d"):
+        with pytest.raises(click.BadParameter, match="1s to 366d"):
+            life(text)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
 
 from signalpost.cli import values
+from signalpost.cli.choosing import filter_options, select
 from signalpost.cli.joining import (
     examples,
     find_settings,
@@ -42,14 +43,8 @@ def deliveries() -> None:
     ),
 )
 @click.option("--status", "statuses", multiple=True, type=click.Choice(_STATUSES))
-@click.option("--endpoint", metavar="NAME", help="Only to this endpoint.")
-@click.option("--instrument", metavar="NAME", help="Only of signals for this instrument.")
-@click.option(
-    "--since",
-    type=values.moment,
-    metavar="TIME",
-    help="Only those enqueued since: 10m, 2h, 1d, or a time with its zone.",
-)
+@filter_options
+@click.option("--reason-is", "--reason", "reason", metavar="WORD", help="Only for this reason.")
 @click.option(
     "--before",
     type=values.id_range,
@@ -62,33 +57,21 @@ def deliveries() -> None:
 def list_command(
     *,
     statuses: Sequence[str],
-    endpoint: str | None,
-    instrument: str | None,
-    since: datetime | None,
+    reason: str | None,
     before: values.IdRange | None,
     limit: int,
     as_json: bool,
     data: Path | None,
+    **filters: Any,
 ) -> None:
     """List deliveries, the newest first."""
-    from signalpost.core.lifecycle import Status
-    from signalpost.repository import endpoints, reading
-    from signalpost.repository.selecting import Selection
+    from signalpost.repository import reading
 
     settings = find_settings(data, quiet=as_json)
     with transaction(settings) as conn:
-        if endpoint is not None:
-            known = {view.name for view in endpoints.list_endpoints(conn, removed=True)}
-            if endpoint not in known:
-                endpoints.get_endpoint(conn, endpoint)
         found = reading.list_deliveries(
             conn,
-            Selection(
-                statuses=tuple(Status(status) for status in statuses),
-                endpoint=endpoint,
-                instrument=instrument,
-                since=since,
-            ),
+            select(conn, statuses=statuses, reason=reason, **filters),
             before=None if before is None else one_delivery(conn, before),
             limit=limit,
         )

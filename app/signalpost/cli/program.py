@@ -24,7 +24,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "up": ("stack", "Run the whole stack in this terminal."),
         "worker": ("serving", "Run one worker process of the stack."),
         "receiver": ("serving", "Run a local server that verifies what arrives."),
-        "migrate": ("acting", "Make or update the tables."),
+        "migrate": ("migrating", "Make or update the tables."),
     },
     "Set up and send": {
         "endpoint": ("endpoints", "Endpoints: add, show, set, test, rotate-secret, remove."),
@@ -33,7 +33,8 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Look and act": {
         "status": ("status", "The whole system on one screen."),
         "deliveries": ("deliveries", "Deliveries: list them, or tell the story of one."),
-        "replay": ("acting", "Put dead letters back to be sent."),
+        "replay": ("replaying", "Put dead letters back to be sent."),
+        "cancel": ("cancelling", "Withdraw deliveries before they are sent."),
     },
 }
 

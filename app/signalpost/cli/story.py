@@ -72,14 +72,18 @@ def next_step(story: Story) -> str:
         return f"attempt {line.attempts + 1} at {when(line.next_attempt_at, story.as_of)}"
     if line.status == "sending":
         since = age((story.as_of - story.claimed_at).total_seconds()) if story.claimed_at else "?"
-        return f"attempt {line.attempts} is under way for {since}"
+        told = f"attempt {line.attempts} is under way for {since}"
+        if story.wanted_end is None:
+            return told
+        return f"{told}; then it ends {story.wanted_end}, unless that one is accepted"
     if line.status not in ("dead", "expired"):
         return "nothing: it is finished"
     options = ""
     if story.maybe_received:
         options += " --even-unknown (ask the receiver first: it may have executed it)"
-    if line.expires_at is not None and line.expires_at <= story.as_of:
-        options += " --even-expired --ttl SECONDS"
+    over = line.expires_at is not None and line.expires_at <= story.as_of
+    if over or line.status == "expired":
+        options += " --even-expired --ttl SPAN"
     return f"nothing, unless somebody runs: signalpost replay {line.delivery_id}{options}"
 
 

@@ -9,9 +9,11 @@ from uuid import UUID
 
 import click
 
-__all__ = ["IdRange", "id_range", "moment", "span"]
+__all__ = ["IdRange", "chosen_id", "id_range", "instrument", "life", "moment", "span"]
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|sec|min|m|h|d)?")
+_SURE_DIGITS = 8
+_LONGEST_LIFE_SECONDS = 366 * 86_400
 _SECONDS = {"ms": 0.001, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 
@@ -35,7 +37,10 @@ def span(text: str) -> float:
 def moment(text: str) -> datetime:
     """A moment, from a time with its zone or a span back from now."""
     if (seconds := _seconds(text)) is not None:
-        return datetime.now(UTC) - timedelta(seconds=seconds)
+        try:
+            return datetime.now(UTC) - timedelta(seconds=seconds)
+        except OverflowError:
+            raise click.BadParameter(f"{text} ago is before all times") from None
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
@@ -54,6 +59,32 @@ def id_range(text: str) -> IdRange:
     if not re.fullmatch(r"[0-9a-f]{4,32}", digits):
         raise click.BadParameter(f"{text!r} is no id; write one, or at least its first 4 digits")
     return IdRange(text, UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f")))
+
+
+def chosen_id(text: str) -> IdRange:
+    """The same where something is done to it: a slip of the pen must not hit another delivery."""
+    if len(text.strip().replace("-", "")) < _SURE_DIGITS:
+        raise click.BadParameter(
+            f"{text!r} is too short to act upon; write the id, or its first {_SURE_DIGITS} digits"
+        )
+    return id_range(text)
+
+
+def instrument(text: str) -> str:
+    """An instrument's name; one that cannot be one would match nothing, in silence."""
+    if not re.fullmatch(r"[A-Z0-9._-]{2,20}", text):
+        raise click.BadParameter(
+            f"{text!r} is no instrument: 2 to 20 capital letters, digits, dots and hyphens"
+        )
+    return text
+
+
+def life(text: str) -> float:
+    """A span that a delivery can live for: from a second to a year."""
+    seconds = span(text)
+    if not 1 <= seconds <= _LONGEST_LIFE_SECONDS:
+        raise click.BadParameter("must be from 1s to 366d")
+    return seconds
 
 
 def _seconds(text: str) -> float | None:

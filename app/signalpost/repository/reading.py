@@ -22,10 +22,12 @@ __all__ = [
     "TABLES",
     "DeliveryLine",
     "database_time",
+    "deliveries_of",
     "find_deliveries",
     "line_of",
     "list_deliveries",
     "schema_revision",
+    "signal_of",
     "statuses_of",
 ]
 
@@ -102,6 +104,22 @@ def find_deliveries(conn: Connection, low: UUID, high: UUID, *, limit: int = 20)
         ORDER BY created_at, id LIMIT :limit""")
     rows = conn.execute(statement, {"low": low, "high": high, "limit": limit})
     return [row.id for row in rows]
+
+
+def deliveries_of(conn: Connection, signal_id: UUID) -> list[UUID]:
+    """The ids of a signal's deliveries, of all endpoints."""
+    statement = text("""SELECT id FROM signalpost.deliveries
+        WHERE signal_id = CAST(:signal_id AS uuid) ORDER BY created_at, id""")
+    return list(conn.execute(statement, {"signal_id": signal_id}).scalars())
+
+
+def signal_of(conn: Connection, delivery_id: UUID) -> UUID | None:
+    """The signal that a delivery is of, or None where there is no such delivery."""
+    statement = text(
+        "SELECT signal_id FROM signalpost.deliveries WHERE id = CAST(:delivery_id AS uuid)"
+    )
+    found: UUID | None = conn.scalar(statement, {"delivery_id": delivery_id})
+    return found
 
 
 def database_time(conn: Connection) -> datetime:

@@ -14,7 +14,9 @@ from sqlalchemy.sql import bindparam
 
 from signalpost.core.lifecycle import MIN_LIFE_SECONDS, Status, is_legal
 
-__all__ = ["Replay", "replay"]
+__all__ = ["REPLAYABLE", "Replay", "replay"]
+
+REPLAYABLE = (Status.DEAD, Status.EXPIRED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +24,36 @@ class Replay:
     """What a replay did with one delivery, or why it left it as it was.
 
     `refusal` is None where it was (in a dry run: would be) put back; `status` is the one before.
+    `needs` names the options that would have let it pass; empty where none would.
     """
 
     delivery_id: UUID
     refusal: str | None
+    needs: tuple[str, ...] = ()
     status: Status | None = None
     reason: str | None = None
     endpoint: str | None = None
     instrument: str | None = None
     side: str | None = None
+    signal_id: UUID | None = None
     maybe_received: bool = False
     expires_at: datetime | None = None
     """Of the delivery afterwards."""
 
 
+EVEN_UNKNOWN = "--even-unknown"
+EVEN_EXPIRED = "--even-expired --ttl SPAN"
+
+_WHY = {
+    EVEN_UNKNOWN: (
+        "the receiver may have executed it already; "
+        "ask the receiver, then replay with --even-unknown"
+    ),
+    EVEN_EXPIRED: "its life is over; --even-expired --ttl SPAN gives it a new one",
+}
+
 _SELECT = """
-SELECT d.id, d.status, d.reason, d.maybe_received, d.expires_at, d.spent, d.replays,
+SELECT d.id, d.signal_id, d.status, d.reason, d.maybe_received, d.expires_at, d.spent, d.replays,
     e.name AS endpoint, e.removed_at, s.instrument, s.side,
     COALESCE(CAST(:now AS timestamptz), statement_timestamp()) AS now
 FROM signalpost.deliveries d
@@ -115,30 +131,33 @@ def _judge(
     if row is None:
         return Replay(delivery_id, "there is no delivery of this id")
     status = Status(row.status)
-    expires_at = row.expires_at
-    refusal = None
+    # Expired is also what had no life left for its next retry: without a new one it ends so again.
+    over = status is Status.EXPIRED or _is_over(row.expires_at, row.now)
+    refusal: str | None = None
+    needs: tuple[str, ...] = ()
     if not (is_legal(status, Status.PENDING) and status.terminal):
         refusal = f"it is {status.value}; only dead and expired deliveries can be replayed"
     elif row.removed_at is not None:
         refusal = f"its endpoint {row.endpoint} was removed"
-    elif row.maybe_received and not even_unknown:
-        refusal = (
-            "the receiver may have executed it already; "
-            "ask the receiver, then replay with --even-unknown"
+    else:
+        needs = (
+            *([EVEN_UNKNOWN] if row.maybe_received and not even_unknown else []),
+            *([EVEN_EXPIRED] if over and ttl_seconds is None else []),
         )
-    elif _is_over(expires_at, row.now):
-        if ttl_seconds is None:
-            refusal = "its expiry has passed; --even-expired --ttl SECONDS gives it a new one"
-        else:
-            expires_at = row.now + timedelta(seconds=ttl_seconds)
+        refusal = "; ".join(_WHY[need] for need in needs) or None
+    expires_at = row.expires_at
+    if over and refusal is None and ttl_seconds is not None:
+        expires_at = row.now + timedelta(seconds=ttl_seconds)
     return Replay(
         delivery_id=delivery_id,
         refusal=refusal,
+        needs=needs,
         status=status,
         reason=row.reason,
         endpoint=row.endpoint,
         instrument=row.instrument,
         side=row.side,
+        signal_id=row.signal_id,
         maybe_received=row.maybe_received,
         expires_at=expires_at,
     )

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from signalpost.core.lifecycle import Status
 from signalpost.repository.reading import LINE, TABLES, DeliveryLine, line_of
 
 __all__ = ["AlertLine", "AttemptLine", "Story", "delivery_story", "signal_body"]
@@ -64,6 +65,7 @@ class Story:
     maybe_received: bool
     replays: int
     claimed_at: datetime | None
+    wanted_end: Status | None
     attempts: tuple[AttemptLine, ...]
     alerts: tuple[AlertLine, ...]
 
@@ -71,7 +73,7 @@ class Story:
 _STORY = text(
     f"SELECT {LINE}, statement_timestamp() AS as_of, e.url, s.producer_id, "
     "s.created_at AS enqueued_at, d.spent, e.max_retries, d.maybe_received, d.replays, "
-    f"d.claimed_at FROM {TABLES} WHERE d.id = CAST(:id AS uuid)"
+    f"d.claimed_at, d.wanted_end FROM {TABLES} WHERE d.id = CAST(:id AS uuid)"
 )
 
 
@@ -91,6 +93,7 @@ def delivery_story(conn: Connection, delivery_id: UUID) -> Story | None:
         maybe_received=row.maybe_received,
         replays=row.replays,
         claimed_at=row.claimed_at,
+        wanted_end=Status(row.wanted_end) if row.wanted_end else None,
         attempts=_attempts(conn, delivery_id),
         alerts=_alerts(conn, delivery_id),
     )

@@ -122,10 +122,18 @@ def test_an_id_that_means_several_names_them(operator: Operator, endpoint: str) 
             },
             "next      attempt 1 is under way for ",
         ),
+        (
+            {
+                "status": "'sending', wanted_end = 'cancelled'",
+                "claim_id": "gen_random_uuid()",
+                "attempts": "1",
+            },
+            "under way for ?; then it ends cancelled, unless that one is accepted",
+        ),
         ({"status": "'delivered'"}, "next      nothing: it is finished"),
         (
             {"status": "'expired'", "expires_at": "clock_timestamp() - interval '1 s'"},
-            "--even-expired --ttl SECONDS",
+            "--even-expired --ttl SPAN",
         ),
     ],
 )
