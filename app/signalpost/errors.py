@@ -14,6 +14,7 @@
     │   ├── WrongDatabase        this database is not the outbox's
     │   └── SchemaError          the tables are missing, too old or too new
     ├── SignatureError           a request is not verifiably from its producer
+    ├── BookError                a receiver's book cannot be used
     ├── BrokerUnavailable        Redis cannot be reached
     ├── EmbeddedError            an embedded server did not start or stop
     ├── EndpointError            an endpoint is described wrongly or unknown
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 __all__ = [
     "AlertError",
+    "BookError",
     "BrokerUnavailable",
     "ConfigurationError",
     "DatabaseUnavailable",
@@ -123,6 +125,10 @@ class SchemaError(EnqueueError):
 
 class SignatureError(SignalpostError):
     """The request is not verifiably from its producer; answer 401 and do not act on it."""
+
+
+class BookError(SignalpostError):
+    """The receiver's book cannot be used; nothing is received until it can."""
 
 
 class BrokerUnavailable(SignalpostError):

@@ -11,7 +11,7 @@ import pytest
 
 from signalpost.core.signing import Profile
 from signalpost.core.testsignal import TEST_ANSWER, TEST_BODY, sign_test
-from signalpost.receiver import Book, Received, Receiver, Verdict
+from signalpost.receiver import Received, Receiver, SqliteBook, Verdict
 
 SECRET = "correct horse battery staple"
 URL = "https://desk.example/hooks/signals"
@@ -36,7 +36,7 @@ async def test_the_kit_answers_a_test_without_any_effect(tmp_path: Path, profile
     """A test is answered 200 where it verifies and 401 else: no handler runs, no key is kept."""
     acted: list[Received] = []
     file = tmp_path / "book.sqlite"
-    book = Book(file)
+    book = SqliteBook(file)
 
     def handler(_: sqlite3.Connection, received: Received) -> None:
         acted.append(received)

@@ -18,7 +18,8 @@ import uvicorn
 
 from signalpost.cli.printing import note, printable
 from signalpost.core.signing import Profile
-from signalpost.receiver import Book, Misbehaving, Receiver, Seen, abortable_http
+from signalpost.errors import BookError
+from signalpost.receiver import Misbehaving, Receiver, Seen, SqliteBook, abortable_http
 from signalpost.repository.endpoints import new_secret
 
 __all__ = ["Manners", "Post", "listen"]
@@ -131,11 +132,11 @@ def _open_door(port: int) -> socket.socket:
     return door
 
 
-def _open_book(path: Path) -> Book:
+def _open_book(path: Path) -> SqliteBook:
     try:
-        return Book(path)
-    except sqlite3.Error as error:
-        raise click.ClickException(f"the book {path} cannot be used: {error}") from None
+        return SqliteBook(path)
+    except BookError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _print_line(seen: Seen) -> None:
@@ -146,7 +147,7 @@ def _print_line(seen: Seen) -> None:
     click.echo(f"{_clock()}  {seen.status_code} {seen.verdict}  {ids}{attempt}{labels}{detail}")
 
 
-def _print_counts(receiver: Receiver, misbehaving: Misbehaving) -> None:
+def _print_counts(receiver: Receiver[sqlite3.Connection], misbehaving: Misbehaving) -> None:
     counts = [f"{number} {verdict}" for verdict, number in sorted(receiver.counts.items())]
     if misbehaving.failed:
         counts.append(f"{misbehaving.failed} gone wrong as told")

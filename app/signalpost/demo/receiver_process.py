@@ -24,7 +24,15 @@ from pathlib import Path
 from uuid import UUID
 
 from signalpost.demo.ledger import Ledger, Receipt, Verdict
-from signalpost.receiver import Book, Handler, Misbehaving, Received, Receiver, Refused, Seen
+from signalpost.receiver import (
+    Handler,
+    Misbehaving,
+    Received,
+    Receiver,
+    Refused,
+    Seen,
+    SqliteBook,
+)
 from signalpost.receiver import Verdict as KitVerdict
 from signalpost.receiver.requests import Receive, Scope, Send, answer, headers_of
 
@@ -68,7 +76,7 @@ class Gate:
 
     def __init__(
         self,
-        receiver: Receiver,
+        receiver: Receiver[sqlite3.Connection],
         *,
         fail_at: int,
         fail_seconds: float,
@@ -108,7 +116,7 @@ def main() -> None:
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     port = listening.getsockname()[1]
-    books = {name: Book(folder / f"receiver-{name}.sqlite") for name in plan.secrets}
+    books = {name: SqliteBook(folder / f"receiver-{name}.sqlite") for name in plan.secrets}
     gates = {f"/{name}": _gate(plan, name, book, ledger, port) for name, book in books.items()}
     # The server passes a SIGTERM on once it has ended; the books are to be closed first.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -120,7 +128,7 @@ def main() -> None:
         ledger.close()
 
 
-def _gate(plan: Plan, name: str, book: Book, ledger: Ledger, port: int) -> Gate:
+def _gate(plan: Plan, name: str, book: SqliteBook, ledger: Ledger, port: int) -> Gate:
     misbehaves = name == plan.misbehaving
 
     def write(verdict: Verdict, delivery: str, signal: str = "") -> None:
@@ -145,7 +153,7 @@ def _gate(plan: Plan, name: str, book: Book, ledger: Ledger, port: int) -> Gate:
     )
 
 
-def _refusing_one(refuse_at: int) -> Handler:
+def _refusing_one(refuse_at: int) -> Handler[sqlite3.Connection]:
     """Make a handler that refuses the signal whose turn is ``refuse_at``, each time it comes."""
     turns = 0
     refused: UUID | None = None

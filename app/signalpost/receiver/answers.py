@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from signalpost.receiver.book import Reply
-from signalpost.receiver.verdicts import Seen, Verdict
+from signalpost.receiver.book import Mark, Marked, Reply
+from signalpost.receiver.verdicts import Received, Seen, Verdict
 
-__all__ = ["Answer", "place", "refusal", "rejected"]
+__all__ = ["Answer", "answer_of", "come_again", "place", "refusal", "rejected"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,28 @@ def refusal(verdict: Verdict, status_code: int, detail: str, *errors: str) -> An
     """The answer to a request whose signal nobody has read."""
     told = "; ".join((detail, *errors))
     return Answer(Seen(verdict, status_code, told), rejected(detail, *(errors or (detail,))))
+
+
+def come_again(received: Received, verdict: Verdict, detail: str) -> Answer:
+    """The answer to a request that may do better a little later."""
+    return Answer(Seen.of(received, verdict, 503, detail), rejected(detail), {"retry-after": "1"})
+
+
+def answer_of(received: Received, marked: Marked) -> Answer:
+    """The answer to a request that the book has had its say on."""
+    if marked.mark is Mark.NEW:
+        return Answer(Seen.of(received, Verdict.ACCEPTED, 201), marked.reply)
+    if marked.mark is Mark.DUPLICATE:
+        return Answer(Seen.of(received, Verdict.DUPLICATE, 200), marked.reply)
+    if marked.mark is Mark.STALE:
+        verdict = Verdict.STALE
+        detail = (
+            f"X-Signalpost-Sequence: {received.verified.sequence} comes after {marked.last} of "
+            "the same ordering key, which has been acted on"
+        )
+    else:
+        verdict, detail = Verdict.REFUSED, "X-Idempotency-Key: is known with another body"
+    return Answer(Seen.of(received, verdict, 422, detail), rejected(detail, detail))
 
 
 def rejected(message: str, *errors: str) -> Reply:

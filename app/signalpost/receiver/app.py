@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic
 from uuid import UUID
 
 from signalpost.core.instants import rfc3339
@@ -16,8 +16,15 @@ from signalpost.core.signals import Signal
 from signalpost.core.signing import Profile, Verified, secret_bytes, verify
 from signalpost.core.testsignal import TEST_ANSWER, is_test
 from signalpost.errors import ConfigurationError, SignalError, SignatureError
-from signalpost.receiver.answers import Answer, place, refusal, rejected
-from signalpost.receiver.book import Book, Busy, Entry, Mark, Reply
+from signalpost.receiver.answers import (
+    Answer,
+    answer_of,
+    come_again,
+    place,
+    refusal,
+    rejected,
+)
+from signalpost.receiver.book import Book, Busy, Connected, Entry, Reply, Unavailable
 from signalpost.receiver.requests import (
     BodyTooLarge,
     Disconnected,
@@ -40,12 +47,12 @@ MAX_TOLERANCE_SECONDS = 3600
 """Far below the time for which a book keeps its keys, or an old request could be a new one."""
 
 
-class Receiver:
+class Receiver(Generic[Connected]):
     """An ASGI app that answers as design.md section 5 says; mount it under any path.
 
     201 accepted, 200 duplicate, 503 with Retry-After for a duplicate of one still under way, 401
-    unverified, 413 too large, 422 bad fields or past the expiry, 500 where the handler fails. What
-    is refused consumes no key.
+    unverified, 413 too large, 422 bad fields, past the expiry or out of order, 500 where the
+    handler fails. What is refused consumes no key.
 
     Args:
         secrets: those that are valid now; several while one is being replaced.
@@ -53,6 +60,8 @@ class Receiver:
             never taken from the request.
         book: where deliveries are remembered.
         handler: acts on each signal, once; without one they are only remembered.
+        ordering_key: what the producer orders by, where the endpoint is ordered: the instrument,
+            unless told otherwise.
         profile: the one signature format to trust.
         max_body_bytes: more is refused unread.
         body_timeout_seconds: the longest a sender may take over its body.
@@ -68,8 +77,9 @@ class Receiver:
         *,
         secrets: Sequence[str],
         public_url: str,
-        book: Book,
-        handler: Handler | None = None,
+        book: Book[Connected],
+        handler: Handler[Connected] | None = None,
+        ordering_key: Callable[[Signal], str] = lambda signal: signal.instrument,
         profile: Profile = Profile.RFC9421,
         max_body_bytes: int = 65536,
         body_timeout_seconds: float = 30,
@@ -89,6 +99,7 @@ class Receiver:
         self._public_url = PublicUrl(public_url)
         self._book = book
         self._handler = handler
+        self._ordering_key = ordering_key
         self._profile = profile
         self._max_body_bytes = max_body_bytes
         self._body_timeout_seconds = body_timeout_seconds
@@ -169,23 +180,28 @@ class Receiver:
             body_sha256=hashlib.sha256(body).digest(),
             signal_id=str(received.signal.id),
             received_at=received.received_at,
+            ordering_key=self._ordering_key(received.signal),
             attempt=received.verified.attempt,
             sequence=received.verified.sequence,
             by_body=self._profile is Profile.CANONICAL,
         )
 
-        def effect(connection: sqlite3.Connection) -> Reply:
+        def effect(connection: Connected, missed: int) -> Reply:
             if self._is_over(received):
                 raise _Expired("its expiry has passed")
-            reply = self._handler(connection, received) if self._handler else None
+            given = replace(received, missed=missed)
+            reply = self._handler(connection, given) if self._handler else None
             return reply or Reply()
 
         try:
             marked = await self._book.enter(entry, effect)
         except Busy:
-            detail = "the same delivery is under way; ask again"
-            result = Seen.of(received, Verdict.IN_PROGRESS, 503, detail)
-            return Answer(result, rejected(detail), {"retry-after": "1"})
+            return come_again(
+                received, Verdict.IN_PROGRESS, "the same delivery is under way; ask again"
+            )
+        except Unavailable as error:
+            logger.error("the book's database cannot be reached: %s", error)
+            return come_again(received, Verdict.UNAVAILABLE, "not now; ask again")
         except Refused as error:
             verdict = Verdict.EXPIRED if isinstance(error, _Expired) else Verdict.REFUSED
             result = Seen.of(received, verdict, 422, error.message)
@@ -196,16 +212,7 @@ class Receiver:
             return Answer(
                 Seen.of(received, Verdict.FAILED, 500, detail), rejected("the handler failed")
             )
-        match marked.mark:
-            case Mark.NEW:
-                return Answer(Seen.of(received, Verdict.ACCEPTED, 201), marked.reply)
-            case Mark.DUPLICATE:
-                return Answer(Seen.of(received, Verdict.DUPLICATE, 200), marked.reply)
-            case Mark.CONFLICT:
-                detail = "X-Idempotency-Key: is known with another body"
-                return Answer(
-                    Seen.of(received, Verdict.REFUSED, 422, detail), rejected(detail, detail)
-                )
+        return answer_of(received, marked)
 
     def _is_over(self, received: Received) -> bool:
         # The signed header says how long this delivery lives, a replay's new life included; only

@@ -1,28 +1,52 @@
-"""The receiver's memory: which deliveries it has acted on, kept in SQLite beside the effect itself.
+"""The receiver's memory: which deliveries it has acted on, kept beside the effect itself.
 
 A key is committed in the transaction of the handler's effect, so that neither a crash nor a power
-cut can leave one without the other (WAL with synchronous FULL: a commit is on the disk).
+cut can leave one without the other. What is decided, and in which order, stands here once; SQLite
+and PostgreSQL (sqlite_book.py, postgres_book.py) bring a transaction and run the statements.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from signalpost.core.instants import rfc3339
 from signalpost.errors import ConfigurationError
 
-__all__ = ["Book", "Busy", "Entry", "Mark", "Marked", "Reply"]
+__all__ = ["Book", "Busy", "Connected", "Effect", "Entry", "Mark", "Marked", "Reply", "Unavailable"]
+
+Connected = TypeVar("Connected")
+"""The kind of connection that a book hands to the handler."""
 
 Standing = Literal["received", "pending_approval", "rejected"]
+
+_FORGET_EVERY = timedelta(hours=1)
+
+_KNOWN = "SELECT body_sha256, reply FROM signalpost_received WHERE book = ? AND delivery_id = ?"
+_KNOWN_BODY = "SELECT reply FROM signalpost_received WHERE book = ? AND body_sha256 = ? LIMIT 1"
+_REMEMBER = (
+    "INSERT INTO signalpost_received (book, delivery_id, body_sha256, signal_id, received_at,"
+    " attempt, sequence) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_KEEP_REPLY = "UPDATE signalpost_received SET reply = ? WHERE book = ? AND delivery_id = ?"
+_LAST = "SELECT sequence FROM signalpost_sequences WHERE book = ? AND ordering_key = ?"
+_ADVANCE = (
+    "INSERT INTO signalpost_sequences (book, ordering_key, sequence, received_at)"
+    " VALUES (?, ?, ?, ?) ON CONFLICT (book, ordering_key)"
+    " DO UPDATE SET sequence = excluded.sequence, received_at = excluded.received_at"
+)
+_FORGET = (
+    "DELETE FROM signalpost_received WHERE book = ? AND received_at < ?",
+    "DELETE FROM signalpost_sequences WHERE book = ? AND received_at < ?",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +66,7 @@ class Reply:
 class Entry:
     """What the book keeps of one request.
 
+    `sequence` is the request's place within `ordering_key`, None where it is not ordered.
     `by_body`: also a request with the same body under another key is a duplicate, because the
     signature does not cover the key (the canonical profile).
     """
@@ -50,6 +75,7 @@ class Entry:
     body_sha256: bytes
     signal_id: str
     received_at: datetime
+    ordering_key: str
     attempt: int | None = None
     sequence: int | None = None
     by_body: bool = False
@@ -62,69 +88,61 @@ class Mark(StrEnum):
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
     """The key is known with another body."""
+    STALE = "stale"
+    """A later one of the same ordering key has been acted on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """The book's answer; for a duplicate, `reply` is the first one's."""
+    """The book's answer; for a duplicate, `reply` is the first one's.
+
+    `last` is the sequence that was acted on last, where that decided the mark.
+    """
 
     mark: Mark
     reply: Reply
+    last: int | None = None
 
 
 class Busy(Exception):
     """The same delivery is being dealt with, or another process holds the book."""
 
 
-Effect = Callable[[sqlite3.Connection], Reply]
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS signalpost_received (
-    delivery_id TEXT PRIMARY KEY,
-    body_sha256 BLOB NOT NULL,
-    signal_id TEXT NOT NULL,
-    received_at TEXT NOT NULL,
-    attempt INTEGER,
-    sequence INTEGER,
-    reply TEXT
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS signalpost_received_body ON signalpost_received (body_sha256);
-CREATE INDEX IF NOT EXISTS signalpost_received_at ON signalpost_received (received_at);
-"""
-
-_FORGET_EVERY = timedelta(hours=1)
+class Unavailable(Exception):
+    """The book's database cannot be reached; nothing was done."""
 
 
-class Book:
-    """Remembers deliveries in the SQLite file at `path`; one book for each endpoint.
+Effect = Callable[[Connected, int], Reply]
+"""Gets the open transaction's connection, and how many of its ordering key never came before it."""
 
-    All its work, the handlers' included, runs on one thread of its own, one after another.
 
-    Args:
-        path: the file; made where it is missing. The handler may keep its own tables in it.
-        keep_days: how long a key is remembered; keep it longer than the sender's RETENTION_DAYS,
-            since a dead letter can be replayed for that long; at least 1.
-        busy_seconds: how long to wait for another process that is writing.
+class Book(ABC, Generic[Connected]):
+    """Remembers deliveries, and runs each one's effect once, in one transaction with its key.
+
+    All its work, the handlers' included, runs on one thread of its own, one after another; several
+    processes may share a book.
     """
 
-    def __init__(self, path: Path | str, *, keep_days: float = 90, busy_seconds: float = 5) -> None:
+    def __init__(self, *, name: str, keep_days: float) -> None:
         if not keep_days >= 1:
             raise ConfigurationError("keep_days must be at least 1, better 90")
+        self.name = name
         self._keep = timedelta(days=keep_days)
         self._forgotten_at: datetime | None = None
         self._under_way: set[str | bytes] = set()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="signalpost-book")
         try:
-            self._connection = self._thread.submit(_open, str(path), busy_seconds).result()
+            self._thread.submit(self._open).result()
         except BaseException:
             self._thread.shutdown()
             raise
 
-    async def enter(self, entry: Entry, effect: Effect) -> Marked:
+    async def enter(self, entry: Entry, effect: Effect[Connected]) -> Marked:
         """Run `effect` and remember `entry`, both or neither, unless it is remembered already.
 
-        Raises Busy where the same delivery is under way, and whatever `effect` raises; then the
-        transaction is undone and the key is free. Cancelling the caller does not stop the effect.
+        Raises Busy where the same delivery is under way, Unavailable, and whatever `effect` raises;
+        then the transaction is undone and the key is free. Cancelling the caller does not stop the
+        effect.
         """
         keys: set[str | bytes] = {entry.delivery_id}
         if entry.by_body:
@@ -144,86 +162,84 @@ class Book:
         return await asyncio.shield(asyncio.wrap_future(work))
 
     def close(self) -> None:
-        """Wait for what is under way, and close the file."""
-        self._thread.submit(self._connection.close)
+        """Wait for what is under way, and let go of the database."""
+        self._thread.submit(self._shut)
         self._thread.shutdown(wait=True)
 
-    def _enter(self, entry: Entry, effect: Effect) -> Marked:
-        connection = self._connection
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if _is_busy(error):
-                raise Busy from None
-            raise
-        try:
-            marked = self._mark(connection, entry, effect)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        return marked
+    def _enter(self, entry: Entry, effect: Effect[Connected]) -> Marked:
+        with self._transaction(entry) as connection:
+            return self._mark(connection, entry, effect)
 
-    def _mark(self, connection: sqlite3.Connection, entry: Entry, effect: Effect) -> Marked:
+    def _mark(self, connection: Connected, entry: Entry, effect: Effect[Connected]) -> Marked:
         self._forget(connection, entry.received_at)
-        known = connection.execute(
-            "SELECT body_sha256, reply FROM signalpost_received WHERE delivery_id = ?",
-            (entry.delivery_id,),
-        ).fetchone()
-        if known is not None and known[0] != entry.body_sha256:
-            return Marked(Mark.CONFLICT, Reply())
-        if known is None and entry.by_body:
-            known = connection.execute(
-                "SELECT body_sha256, reply FROM signalpost_received WHERE body_sha256 = ? LIMIT 1",
-                (entry.body_sha256,),
-            ).fetchone()
+        key = (self.name, entry.delivery_id)
+        known = self._run(connection, _KNOWN, key)
         if known is not None:
+            if bytes(known[0]) != entry.body_sha256:
+                return Marked(Mark.CONFLICT, Reply())
             return Marked(Mark.DUPLICATE, _read_reply(known[1]))
+        if entry.by_body:
+            known = self._run(connection, _KNOWN_BODY, (self.name, entry.body_sha256))
+            if known is not None:
+                return Marked(Mark.DUPLICATE, _read_reply(known[0]))
+        last = self._last_of_its_key(connection, entry)
+        if last is not None and entry.sequence is not None and entry.sequence <= last:
+            return Marked(Mark.STALE, Reply(), last)
         # Before the effect, so that a handler that wrongly commits commits the key with it.
-        connection.execute(
-            "INSERT INTO signalpost_received VALUES (?, ?, ?, ?, ?, ?, NULL)",
-            (
-                entry.delivery_id,
-                entry.body_sha256,
-                entry.signal_id,
-                rfc3339(entry.received_at),
-                entry.attempt,
-                entry.sequence,
-            ),
-        )
-        reply = effect(connection)
-        if not connection.in_transaction:
+        self._remember(connection, entry)
+        missed = 0 if last is None or entry.sequence is None else entry.sequence - last - 1
+        reply = effect(connection, missed)
+        if not self._in_transaction(connection):
             raise RuntimeError("the handler must neither commit nor roll back")
-        connection.execute(
-            "UPDATE signalpost_received SET reply = ? WHERE delivery_id = ?",
-            (json.dumps(asdict(reply)), entry.delivery_id),
-        )
+        self._run(connection, _KEEP_REPLY, (json.dumps(asdict(reply)), *key))
         return Marked(Mark.NEW, reply)
 
-    def _forget(self, connection: sqlite3.Connection, now: datetime) -> None:
+    def _last_of_its_key(self, connection: Connected, entry: Entry) -> int | None:
+        if entry.sequence is None:
+            return None
+        found = self._run(connection, _LAST, (self.name, entry.ordering_key))
+        return None if found is None else int(found[0])
+
+    def _remember(self, connection: Connected, entry: Entry) -> None:
+        at = rfc3339(entry.received_at)
+        if entry.sequence is not None:
+            place = (self.name, entry.ordering_key, entry.sequence, at)
+            self._run(connection, _ADVANCE, place)
+        facts = (entry.body_sha256, entry.signal_id, at, entry.attempt, entry.sequence)
+        self._run(connection, _REMEMBER, (self.name, entry.delivery_id, *facts))
+
+    def _forget(self, connection: Connected, now: datetime) -> None:
         if self._forgotten_at is not None and now - self._forgotten_at < _FORGET_EVERY:
             return
-        connection.execute(
-            "DELETE FROM signalpost_received WHERE received_at < ?",
-            (rfc3339(now - self._keep),),
-        )
+        for statement in _FORGET:
+            self._run(connection, statement, (self.name, rfc3339(now - self._keep)))
         self._forgotten_at = now
 
+    @abstractmethod
+    def _open(self) -> None:
+        """Connect, and make the tables where they are missing. On the book's thread, as all here.
 
-def _open(path: str, busy_seconds: float) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        path, timeout=busy_seconds, isolation_level=None, check_same_thread=True
-    )
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.executescript(_TABLES)
-    return connection
+        Raises errors.BookError, and errors.ConfigurationError.
+        """
 
+    @abstractmethod
+    def _shut(self) -> None:
+        """Let go of the database."""
 
-def _is_busy(error: sqlite3.OperationalError) -> bool:
-    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    @abstractmethod
+    def _transaction(self, entry: Entry) -> AbstractContextManager[Connected]:
+        """One transaction, alone with this entry's keys: committed at the end, undone by any error.
+
+        Raises Busy where another process has one of the keys, and Unavailable.
+        """
+
+    @abstractmethod
+    def _run(self, connection: Connected, statement: str, values: Sequence[Any]) -> Any:
+        """Run one statement, its places marked by `?`; the first row, None where there is none."""
+
+    @abstractmethod
+    def _in_transaction(self, connection: Connected) -> bool:
+        """Whether the transaction is still open."""
 
 
 def _read_reply(text: str | None) -> Reply:

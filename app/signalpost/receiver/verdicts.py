@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +11,7 @@ from uuid import UUID
 
 from signalpost.core.signals import Signal
 from signalpost.core.signing import Verified
-from signalpost.receiver.book import Reply
+from signalpost.receiver.book import Connected, Reply
 
 __all__ = ["Handler", "Received", "Refused", "Seen", "Verdict"]
 
@@ -28,15 +27,20 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A verified signal, as the handler gets it; `verified` is what the signature covers."""
+    """A verified signal, as the handler gets it; `verified` is what the signature covers.
+
+    `missed` is for ordered endpoints: how many signals of the same ordering key, after the last one
+    acted on and before this one, never came. They died on the way or were refused.
+    """
 
     delivery_id: UUID
     signal: Signal
     verified: Verified
     received_at: datetime
+    missed: int = 0
 
 
-Handler = Callable[[sqlite3.Connection, Received], Reply | None]
+Handler = Callable[[Connected, Received], Reply | None]
 """Acts on a signal by way of the given connection, inside the book's transaction, on its thread.
 
 It neither commits nor rolls back; None means `Reply("received")`.
@@ -52,8 +56,10 @@ class Verdict(StrEnum):
     UNVERIFIED = "unverified"
     REFUSED = "refused"
     EXPIRED = "expired"
+    STALE = "out of order"
     TOO_LARGE = "too large"
     FAILED = "handler failed"
+    UNAVAILABLE = "book unavailable"
     UNREADABLE = "unreadable"
     TEST = "test"
     """Verified, and no signal but the sender's test of the connection."""
