@@ -22,7 +22,7 @@ SERVICE_VARIABLES := $(filter \
 CLEAN := env $(addprefix -u ,$(SERVICE_VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test cover check fmt lock clean
+.PHONY: help demo up test cover check fmt docs lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,9 +51,13 @@ fmt: $(STAMP) ## format the code and mend what ruff can mend
 	@$(BIN)/ruff check -q --fix-only .
 	@$(BIN)/ruff format -q .
 
+docs: $(STAMP) ## build the documentation into build/docs; a warning is an error
+	@$(CLEAN) $(BIN)/python -m sphinx -q -W --keep-going -j auto -c docs . build/docs $(ARGS)
+	@echo "open build/docs/docs/index.html"
+
 lock: $(STAMP) ## resolve requirements*.lock anew (ARGS=--upgrade moves the pins)
 	@$(PIP) install uv==0.13.9
-	@$(LOCK) --extra stack --group dev -o requirements.lock $(ARGS) pyproject.toml
+	@$(LOCK) --extra stack --group dev --group docs -o requirements.lock $(ARGS) pyproject.toml
 	@$(LOCK) --extra stack -c requirements.lock -o requirements-image.lock pyproject.toml
 
 clean: ## remove the virtual environment and everything that tools left behind
