@@ -58,6 +58,14 @@ class Refused:
     permanent: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Introduced:
+    """The bot's name and the chat's, as Telegram knows them."""
+
+    bot: str
+    chat: str
+
+
 class TelegramCourier:
     """Sends messages by a bot to one chat; belongs to the event loop that first uses it.
 
@@ -135,6 +143,26 @@ class TelegramCourier:
             finally:
                 self._next_at = self._monotonic() + self._spacing_seconds
 
+    async def introduce(self) -> Introduced | Refused:
+        """Ask Telegram who the bot is and whether it knows the chat; nothing is sent."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                bot = await self._bot.get_me()
+                chat = await self._bot.get_chat(self._chat_id)
+        except (BadRequest, Forbidden) as error:
+            return Refused(
+                f"Telegram does not know the chat ({_said(error, self._token)}); correct "
+                "OPS_TELEGRAM_CHAT_ID, and let the bot into the chat",
+                permanent=True,
+            )
+        except ChatMigrated as error:
+            return self._follow(error.new_chat_id)
+        except (TelegramError, TimeoutError) as error:
+            return _refusal(error, self._token)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            return Refused(f"the answer was not the Bot API's ({type(error).__name__})")
+        return Introduced(f"@{bot.username}", f"the {chat.type} chat {self._chat_id}")
+
     async def _post(self, text_html: str) -> Receipt:
         # No Bot.initialize(): its errors carry the token, and asking getMe proves nothing here.
         message = await self._bot.send_message(
@@ -155,7 +183,7 @@ class TelegramCourier:
 
 
 def _refusal(error: TelegramError | TimeoutError, token: str) -> Refused:
-    said = " ".join(str(error).replace(token, "<token>").split())[:200]
+    said = _said(error, token)
     match error:
         case _PauseAsked():
             return Refused("Telegram asks for a pause", retry_after_seconds=error.seconds)
@@ -174,6 +202,10 @@ def _refusal(error: TelegramError | TimeoutError, token: str) -> Refused:
             return Refused("Telegram did not answer in time; the message may have arrived")
         case _:
             return Refused(f"Telegram cannot be reached or fails ({said})")
+
+
+def _said(error: Exception, token: str) -> str:
+    return " ".join(str(error).replace(token, "<token>").split())[:200]
 
 
 class _PauseAsked(TelegramError):

@@ -52,6 +52,7 @@ def test_up_is_all_that_an_operator_needs(tmp_path: Path) -> None:
         with Program(receiver, env=environment, cwd=tmp_path) as desk:
             desk.wait_for_line("listening on")
             sent = command("send", "signals.jsonl", "--wait")
+            doctor = command("doctor", "--post", "--json")
             desk.end()
         story = json.loads(command("deliveries", "list", "--json").stdout)
         status = json.loads(command("status", "--json").stdout)
@@ -67,7 +68,10 @@ def test_up_is_all_that_an_operator_needs(tmp_path: Path) -> None:
     assert "a stack runs in" in again.stderr
     assert sent.returncode == 0, sent.stderr
     assert "ended: 1 delivered" in sent.stdout
-    assert desk.lines[-1] == "1 accepted, 1 gone wrong as told"
+    assert desk.lines[-1] == "1 accepted, 1 test, 1 gone wrong as told"
+    assert doctor.returncode == 0, doctor.stdout
+    states = {finding["check"]: finding["state"] for finding in json.loads(doctor.stdout)}
+    assert {check for check, state in states.items() if state != "ok"} == {"telegram"}
     assert [(line["status"], line["attempts"]) for line in story] == [("delivered", 2)]
     assert [worker["alive"] for worker in status["workers"]] == [True]
     assert info is not None

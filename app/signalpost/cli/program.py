@@ -32,6 +32,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Look and act": {
         "status": ("status", "The whole system on one screen."),
+        "doctor": ("doctor", "Look at all that a delivery needs, and say what to do."),
         "deliveries": ("deliveries", "Deliveries: list them, or tell the story of one."),
         "replay": ("replaying", "Put dead letters back to be sent."),
         "cancel": ("cancelling", "Withdraw deliveries before they are sent."),

@@ -146,12 +146,19 @@ class TelegramStandIn:
         match method:
             case "getMe":
                 return _result(_bot())
+            case "getChat":
+                return self._chat(values)
             case "sendMessage":
                 return self._send(values)
             case "editMessageText":
                 return self._edit(values)
             case _:
                 return _refused(404, "Not Found: method not found")
+
+    def _chat(self, values: Mapping[str, Any]) -> web.Response:
+        if str(values.get("chat_id")) != self.chat_id:
+            return _refused(400, "Bad Request: chat not found")
+        return _result({**_CHAT, "id": int(self.chat_id)})
 
     def _send(self, values: Mapping[str, Any]) -> web.Response:
         if (problem := self._problem(values)) is not None:
@@ -228,6 +235,23 @@ def _markup_problem(text: str) -> str | None:
             return f"unmatched end tag at byte offset {len(text[:position].encode())}"
         position = tag.end()
     return f"can't find end tag of {opened[-1]}" if opened else None
+
+
+_CHAT: Mapping[str, Any] = {
+    "type": "private",
+    "accent_color_id": 0,
+    "max_reaction_count": 11,
+    "accepted_gift_types": dict.fromkeys(
+        (
+            "unlimited_gifts",
+            "limited_gifts",
+            "unique_gifts",
+            "premium_subscription",
+            "gifts_from_channels",
+        ),
+        False,
+    ),
+}
 
 
 def _bot() -> dict[str, Any]:

@@ -43,7 +43,13 @@ class Receivers:
         return await self._send(view, {}, timeout_seconds, stopped=True)
 
     async def post(
-        self, view: EndpointView, box: SecretBox, *, now: datetime, timeout_seconds: float | None
+        self,
+        view: EndpointView,
+        box: SecretBox,
+        *,
+        now: datetime,
+        timeout_seconds: float | None,
+        only_new: bool = False,
     ) -> Answer:
         """Post the test signal, signed as a delivery at `now` would be.
 
@@ -52,11 +58,12 @@ class Receivers:
             box: decrypts its secrets.
             now: database time, which says whether the secret rotates.
             timeout_seconds: at most; None: as long as the endpoint's policy says.
+            only_new: not by the previous secret, also while it still signs.
 
         Raises SecretError for a secret that cannot be read, EndpointError for a bad URL.
         """
         ciphertexts = [view.secret_ciphertext]
-        if view.rotates(now) and view.previous_secret_ciphertext is not None:
+        if not only_new and view.rotates(now) and view.previous_secret_ciphertext is not None:
             ciphertexts.append(view.previous_secret_ciphertext)
         headers = sign_test(
             view.url,

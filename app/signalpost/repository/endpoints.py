@@ -31,6 +31,7 @@ __all__ = [
     "NewEndpoint",
     "add_endpoint",
     "audit",
+    "described_default",
     "ensure_default_endpoint",
     "facts_of",
     "get_endpoint",
@@ -140,13 +141,8 @@ def reveal_secret(conn: Connection, name: str, box: SecretBox) -> str:
     return box.decrypt(get_endpoint(conn, name).secret_ciphertext).decode()
 
 
-def ensure_default_endpoint(
-    conn: Connection, settings: Settings, box: SecretBox
-) -> EndpointView | None:
-    """Make the endpoint named `default` what OUTBOUND_SERVER_URL and HMAC_PRODUCER_SECRET say.
-
-    Without OUTBOUND_SERVER_URL nothing is touched and None returned. Any number of processes may
-    call this at once. A change is audited; the secret shows there as a version only.
+def described_default(settings: Settings) -> NewEndpoint | None:
+    """The endpoint named `default` as the settings describe it; None without OUTBOUND_SERVER_URL.
 
     Raises SettingError for a URL that cannot be used and a secret that is not set, EndpointError
     for a retry schedule longer than a signal's life.
@@ -165,8 +161,24 @@ def ensure_default_endpoint(
     except EndpointError as error:
         raise SettingError(f"OUTBOUND_SERVER_URL: {error}") from None
     check_policy(new, settings)
-    ciphertext = box.encrypt(secret.encode())
-    values = {"name": DEFAULT_NAME, "url": url, "secret_ciphertext": ciphertext}
+    return new
+
+
+def ensure_default_endpoint(
+    conn: Connection, settings: Settings, box: SecretBox
+) -> EndpointView | None:
+    """Make the endpoint named `default` what OUTBOUND_SERVER_URL and HMAC_PRODUCER_SECRET say.
+
+    Without OUTBOUND_SERVER_URL nothing is touched and None returned. Any number of processes may
+    call this at once. A change is audited; the secret shows there as a version only.
+
+    Raises what `described_default` raises.
+    """
+    new = described_default(settings)
+    if new is None:
+        return None
+    ciphertext = box.encrypt(new.secret.encode())
+    values = {"name": DEFAULT_NAME, "url": new.url, "secret_ciphertext": ciphertext}
     if row := conn.execute(_insert(values)).one_or_none():
         view = EndpointView(*row)
         audit(conn, "settings", "endpoint added", DEFAULT_NAME, before=None, after=facts_of(view))

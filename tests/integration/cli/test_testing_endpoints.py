@@ -12,6 +12,7 @@ from sqlalchemy import Engine, text
 
 from signalpost.core.signing import Profile, verify
 from signalpost.core.testsignal import TEST_BODY
+from signalpost.errors import SignatureError
 from tests import receivers
 from tests.integration.cli.operators import Operator, Result
 
@@ -60,23 +61,31 @@ async def test_a_test_arrives_signed_and_leaves_nothing_behind(
 
 
 async def test_a_test_is_signed_with_both_secrets_while_they_rotate(operator: Operator) -> None:
-    """While the secret rotates the test shows whether either is taken, as a delivery would."""
+    """While it rotates a test is signed as a delivery is, or on request by the new one alone."""
     async with receivers.receiver() as receiver:
         old = await added(operator, receiver.url)
         rotated = await run(operator, "endpoint", "rotate-secret", "desk", "--json")
         await run(operator, "endpoint", "test", "desk")
+        await run(operator, "endpoint", "test", "desk", "--new")
 
     new = json.loads(rotated.stdout)["secret"]
-    (seen,) = receiver.seen
-    for secret in (old, new):
-        verify(
-            method="POST",
-            headers=seen.headers,
-            body=seen.body,
-            url=receiver.url,
-            secrets=[secret],
-            now=datetime.now(UTC),
-        )
+    both, one = receiver.seen
+    for seen, secret in ((both, old), (both, new), (one, new)):
+        check(seen, receiver.url, secret)
+    with pytest.raises(SignatureError):
+        check(one, receiver.url, old)
+
+
+def check(seen: receivers.Seen, url: str, secret: str) -> None:
+    """Verify as a receiver that holds this secret alone."""
+    verify(
+        method="POST",
+        headers=seen.headers,
+        body=seen.body,
+        url=url,
+        secrets=[secret],
+        now=datetime.now(UTC),
+    )
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,9 @@ def rotate_secret_command(
             click.echo(f"its new secret, for the receiver: {secret}")
         if view.rotates(now):
             note(
-                "when the receiver has it: "
-                f"signalpost endpoint test {name}, then rotate-secret {name} --finish"
+                "to see whether the receiver has it: "
+                f"signalpost endpoint test {name} --new; then: "
+                f"signalpost endpoint rotate-secret {name} --finish"
             )
     if name == endpoints.DEFAULT_NAME and settings.outbound_server_url and not finish:
         note(

@@ -28,12 +28,22 @@ if TYPE_CHECKING:
 __all__ = ["test_command"]
 
 
-@endpoint.command("test", epilog=examples("signalpost endpoint test desk"))
+@endpoint.command(
+    "test", epilog=examples("signalpost endpoint test desk", "signalpost endpoint test desk --new")
+)
 @click.argument("name")
+@click.option(
+    "--new",
+    "only_new",
+    is_flag=True,
+    help="While its secret rotates: sign with the new one alone, to see whether it is taken.",
+)
 @json_option
 @shared_options
 @click.pass_context
-def test_command(ctx: click.Context, *, name: str, as_json: bool, data: Path | None) -> None:
+def test_command(
+    ctx: click.Context, *, name: str, only_new: bool, as_json: bool, data: Path | None
+) -> None:
     """Post a signed test to an endpoint, from this machine, and say what the answer means.
 
     The test is no signal: it has no instrument, no side and no price, expired in 1970, and says so
@@ -48,7 +58,7 @@ def test_command(ctx: click.Context, *, name: str, as_json: bool, data: Path | N
     settings = find_settings(data, quiet=as_json)
     with transaction(settings) as conn:
         view, now = get_endpoint(conn, name), database_time(conn)
-    answer = asyncio.run(_post(view, settings, now))
+    answer = asyncio.run(_post(view, settings, now, only_new=only_new))
     finding = of_answer(name, answer, now=datetime.now(UTC))
     if as_json:
         print_json({**asdict(finding), "url": view.url, **_shown(answer)})
@@ -66,11 +76,13 @@ def test_command(ctx: click.Context, *, name: str, as_json: bool, data: Path | N
     ctx.exit(1 if finding.state is State.FAILURE else 0)
 
 
-async def _post(view: EndpointView, settings: Settings, now: datetime) -> Answer:
+async def _post(view: EndpointView, settings: Settings, now: datetime, *, only_new: bool) -> Answer:
     from signalpost.doctor.receivers import receivers
 
     async with receivers(settings) as tried:
-        return await tried.post(view, secret_box(settings), now=now, timeout_seconds=None)
+        return await tried.post(
+            view, secret_box(settings), now=now, timeout_seconds=None, only_new=only_new
+        )
 
 
 def _shown(answer: Answer) -> dict[str, Any]:
