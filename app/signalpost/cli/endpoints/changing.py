@@ -143,7 +143,7 @@ def remove(*, name: str, yes: bool, reason: str, as_json: bool, data: Path | Non
     if not removal.removed:
         raise click.ClickException(
             f"{name} was not removed: {waiting}; with --yes it is, and they keep being delivered "
-            "until their end (cancel them first if they shall not)"
+            f"until their end (if they shall not: `signalpost cancel --endpoint {name}` first)"
         )
 
 
