@@ -40,16 +40,18 @@ cover: check ## run every test and count branch coverage, worker processes inclu
 	@$(CLEAN) $(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=term \
 		--cov-fail-under=$(COVERAGE_MIN) $(ARGS)
 
-check: $(STAMP) ## lint, format and types, without changing a file
+check: $(STAMP) ## lint, format, types and generated pages, without changing a file
 	@failed=; \
 		$(BIN)/ruff check -q . || failed=1; \
 		$(BIN)/ruff format -q --check . || failed=1; \
 		$(CLEAN) $(BIN)/mypy --no-error-summary || failed=1; \
+		$(BIN)/python docs/write_settings.py --check || failed=1; \
 		test -z "$$failed" || { echo "make fmt mends what can be mended by itself" >&2; exit 1; }
 
-fmt: $(STAMP) ## format the code and mend what ruff can mend
+fmt: $(STAMP) ## format the code, mend what ruff can mend, write the pages made from code
 	@$(BIN)/ruff check -q --fix-only .
 	@$(BIN)/ruff format -q .
+	@$(BIN)/python docs/write_settings.py
 
 docs: $(STAMP) ## build the documentation into build/docs; a warning is an error
 	@$(CLEAN) $(BIN)/python -m sphinx -q -W --keep-going -j auto -c docs . build/docs $(ARGS)

@@ -32,37 +32,103 @@ class Settings(BaseModel):
         frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
     )
 
-    database_url: Annotated[str, BeforeValidator(rules.database_url)] = Field(repr=False)
+    database_url: Annotated[str, BeforeValidator(rules.database_url)] = Field(
+        repr=False,
+        description="PostgreSQL 15 or newer, the truth: "
+        "`postgresql://user:password@host:5432/database`. All tables live in schema `signalpost`, "
+        "so it may be the strategy's own database",
+    )
     database_source: str = "given"
     redis_url: Annotated[str, BeforeValidator(rules.redis_url)] | None = Field(
-        default=None, repr=False
+        default=None,
+        repr=False,
+        description="Redis, for speed only: `redis://:password@host:6379/0`, or `rediss://` for "
+        "TLS. Without it everything works, only later by seconds",
     )
     redis_source: str = "nothing set"
-    redis_ca_file: Annotated[str, BeforeValidator(rules.certificates)] | None = None
+    redis_ca_file: Annotated[str, BeforeValidator(rules.certificates)] | None = Field(
+        default=None,
+        description="file of certificates (PEM) that vouch for a `rediss://` server; without it "
+        "the system's authorities do. The certificate and its name are always checked",
+    )
     secret_keys: Annotated[tuple[str, ...], BeforeValidator(rules.secret_keys)] = Field(
-        (), repr=False
+        default=(),
+        repr=False,
+        description="Fernet keys (32 bytes in URL-safe base64), separated by commas: the first "
+        "encrypts the endpoints' secrets at rest, all decrypt. `signalpost up` makes its own for "
+        "its own database; with an external database they are never made up",
     )
 
-    producer_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    producer_id: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="who enqueues: 1 to 64 letters, digits, `_` or `-`; part of every signal's id",
+    )
     hmac_producer_secret: Annotated[str, BeforeValidator(rules.secret)] | None = Field(
-        None, repr=False
+        default=None,
+        repr=False,
+        description="the secret of the endpoint `default`: at least 16 bytes, as plain text or as "
+        "`whsec_` and base64",
     )
-    hmac_producer_enabled: Annotated[bool, BeforeValidator(rules.plain_bool)] = True
+    hmac_producer_enabled: Annotated[bool, BeforeValidator(rules.plain_bool)] = Field(
+        default=True,
+        description="where a worker finds this false at its start it sends nothing; signals wait "
+        "meanwhile, and expire",
+    )
 
-    outbound_server_url: Annotated[str, BeforeValidator(rules.http_url)] | None = None
-    outbound_timeout_seconds: float = Field(default=30, ge=5, le=300)
-    outbound_max_body_size: int = Field(default=65536, ge=1024, le=10 * 1024 * 1024)
+    outbound_server_url: Annotated[str, BeforeValidator(rules.http_url)] | None = Field(
+        default=None,
+        description="the receiver's URL, `https://host/path`; with `HMAC_PRODUCER_SECRET` it "
+        "defines the endpoint `default`. A change is audited",
+    )
+    outbound_timeout_seconds: float = Field(
+        default=30, ge=5, le=300, description="seconds that one attempt may take in all"
+    )
+    outbound_max_body_size: int = Field(
+        default=65536, ge=1024, le=10 * 1024 * 1024, description="bytes that a body may have"
+    )
     outbound_allow_networks: Annotated[
         tuple[IPv4Network | IPv6Network, ...], BeforeValidator(rules.networks)
-    ] = ()
-    max_retries: int = Field(default=5, ge=0, le=1000)
-    retry_delay_seconds: float = Field(default=5.0, gt=0, le=3600)
-    signal_ttl_seconds: float = Field(default=600, gt=0, le=366 * 86400)
-    retention_days: int = Field(default=30, ge=1, le=36500)
+    ] = Field(
+        default=(),
+        description="networks, separated by commas, in which private and loopback targets and "
+        "plain `http://` are allowed, such as `10.1.0.0/16`",
+    )
+    max_retries: int = Field(
+        default=5, ge=0, le=1000, description="retries after the first attempt"
+    )
+    retry_delay_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        le=3600,
+        description="seconds before the first retry; doubled each time, at most 120, plus jitter",
+    )
+    signal_ttl_seconds: float = Field(
+        default=600,
+        gt=0,
+        le=366 * 86400,
+        description="seconds that a delivery lives where neither the signal, nor `ttl=`, nor the "
+        "endpoint says otherwise",
+    )
+    retention_days: int = Field(
+        default=30, ge=1, le=36500, description="days that finished deliveries are kept"
+    )
 
-    ops_telegram_bot_token: str | None = Field(None, repr=False)
-    ops_telegram_chat_id: str | None = None
-    ops_telegram_base_url: Annotated[str, BeforeValidator(rules.http_url)] | None = None
+    ops_telegram_bot_token: str | None = Field(
+        default=None,
+        repr=False,
+        description="token of the Telegram bot that writes to you; without it, alerts are log "
+        "lines",
+    )
+    ops_telegram_chat_id: str | None = Field(
+        default=None,
+        description="the chat that it writes to; belongs with the token: set both or none",
+    )
+    ops_telegram_base_url: Annotated[str, BeforeValidator(rules.http_url)] | None = Field(
+        default=None,
+        description="a Bot API server of your own, such as `http://127.0.0.1:8081`; without it "
+        "Telegram's",
+    )
 
     @model_validator(mode="before")
     @classmethod
