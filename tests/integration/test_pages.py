@@ -13,9 +13,11 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
+from standardwebhooks.webhooks import WebhookVerificationError
 
 from signalpost import Producer, Signal
 from signalpost.core.signing import Outgoing, secret_bytes, sign
@@ -100,8 +102,10 @@ def test_the_producing_page_works(
     assert deliveries() == 21
 
 
-def test_the_receiving_page_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page's app acts once, refuses what it should, and its check gives the delivery's id."""
+def test_the_receiving_page_works(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page's apps act once, refuse what they should, and its checks give the delivery's id."""
     secret = new_secret()
     monkeypatch.setenv("SIGNALPOST_SECRET", secret)
     monkeypatch.chdir(tmp_path)
@@ -109,7 +113,7 @@ def test_the_receiving_page_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         orders.execute("CREATE TABLE orders (delivery_id TEXT, instrument TEXT, side TEXT)")
     orders.close()
     shown = _shown_on("receiving.md", tmp_path)
-    app = shown["app"]()
+    app = receiver = shown["app"]()
     delivery, body = str(uuid4()), _signal(1).identified("momentum-1").body()
     outgoing = Outgoing(
         method="POST",
@@ -133,9 +137,22 @@ def test_the_receiving_page_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             return (await client.post(URL, content=body, headers=headers)).status_code
 
     assert [asyncio.run(post()), asyncio.run(post())] == [201, 200]
-    app._book.close()
+    app = shown["site"](app)
+    assert asyncio.run(post()) == 200
+    receiver._book.close()
     with sqlite3.connect("received.sqlite") as orders:
         assert orders.execute("SELECT * FROM orders").fetchall() == [(delivery, "AAPL", "buy")]
     orders.close()
     assert shown["check"]("POST", headers, body, secret) == delivery
     assert shown["check"]("POST", headers, body + b" ", secret) is None
+    assert shown["check_by_library"](secret, body, headers) == delivery
+    with pytest.raises(WebhookVerificationError):
+        shown["check_by_library"](secret, body + b" ", headers)
+
+    with psycopg.connect(database_url, autocommit=True) as desk:
+        desk.execute("CREATE TABLE orders (delivery_id uuid, instrument text, side text)")
+        app = receiver = shown["on_postgres"](database_url, secret)
+        assert [asyncio.run(post()), asyncio.run(post())] == [201, 200]
+        receiver._book.close()
+        acted = desk.execute("SELECT delivery_id::text, instrument, side FROM orders").fetchall()
+    assert acted == [(delivery, "AAPL", "buy")]

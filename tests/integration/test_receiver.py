@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +10,8 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Mount, Route
 
 from signalpost.core.signals import Signal
 from signalpost.core.signing import Profile
@@ -232,6 +234,29 @@ async def test_the_public_url_is_read_as_the_sender_reads_it(desk: SqliteDesk) -
     answer = await post(desk.app(public_url=url), facts, path="/h%C3%B6ok?desk=1")
 
     assert answer.status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("routes", "path", "status"),
+    [
+        (lambda app: [Route("/hooks/signals", app, methods=["POST"])], "/hooks/signals", 201),
+        (lambda app: [Mount("/hooks", app)], "/hooks/signals", 201),
+        (lambda app: [Mount("/api", routes=[Mount("/hooks", app)])], "/api/hooks/signals", 201),
+        # What docs/receiving.md warns of: a mount does not serve its own path.
+        (lambda app: [Mount("/hooks/signals", app)], "/hooks/signals", 307),
+    ],
+    ids=["route", "mount", "mount in a mount", "mount at its own path"],
+)
+async def test_it_is_part_of_a_bigger_app(
+    desk: SqliteDesk, routes: Callable[[Any], list[BaseRoute]], path: str, status: int
+) -> None:
+    """Routed or mounted in Starlette, at any depth, it verifies the path that was posted to."""
+    site = Starlette(routes=routes(desk.app(public_url=f"https://desk.example{path}")))
+
+    answer = await post(site, outgoing(raw_path=path), path=path)
+
+    assert answer.status_code == status
+    assert desk.orders() == (status == 201)
 
 
 async def test_an_observer_that_fails_changes_no_answer(
