@@ -139,7 +139,7 @@ async def test_from_enqueue_to_the_alert_in_the_operators_hand(
     async with (
         receivers.receiver(answer) as receiver,
         worker(database_url, redis_url) as deliver,
-        worker(database_url, redis_url, "ops") as ops,
+        worker(database_url, redis_url, "ops", ALERT_WINDOW_SECONDS="0") as ops,
         Producer(database_url, redis_url, producer_id="tests", environ={}) as producer,
     ):
         with engine.begin() as connection:

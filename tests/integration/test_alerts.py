@@ -19,6 +19,8 @@ from signalpost import database
 from signalpost.alerts import (
     Courier,
     LogCourier,
+    Message,
+    Pace,
     Receipt,
     Refused,
     TelegramCourier,
@@ -28,11 +30,12 @@ from signalpost.alerts import (
 from signalpost.demo import telegram_standin
 from signalpost.demo.telegram_standin import TelegramStandIn
 from signalpost.models import AlertRow, AttemptRow, DeliveryRow
-from signalpost.repository import alerts
+from signalpost.repository import alerts, told
 from signalpost.settings import Settings
 from tests import rows
 from tests.waiting import until
 
+AT_ONCE = Pace(window_seconds=0, messages_per_minute=60)
 TOKEN = f"123456:{secrets.token_urlsafe(20)}"
 CHAT = "4711"
 
@@ -134,8 +137,8 @@ async def test_a_dead_letter_is_told_once_and_receipted(
 async def test_an_alert_is_sent_by_its_id_alone(
     engine: Engine, db: AsyncEngine, courier: TelegramCourier, standin: TelegramStandIn
 ) -> None:
-    """Asked for one alert, that one is sent and no other, and only once."""
-    add_dead_letter(engine)
+    """Asked for one alert, the message that it is in is sent and no other kind's, and only once."""
+    add_dead_letter(engine, kind="expired")
     wanted, delivery_id = add_dead_letter(engine)
     assert [sent.receipt for sent in await send_due(db, courier, alert_id=wanted)] == ["1"]
     assert await send_due(db, courier, alert_id=wanted) == []
@@ -143,37 +146,44 @@ async def test_an_alert_is_sent_by_its_id_alone(
     assert [str(delivery_id) in message.text for message in standin.messages] == [True]
 
 
-async def test_a_round_sends_no_more_than_its_limit_and_the_oldest_first(
+async def test_a_round_sends_no_more_than_its_limit_and_dead_letters_first(
     engine: Engine, db: AsyncEngine, courier: TelegramCourier
 ) -> None:
-    """With more due than the limit, the alerts that have waited longest go first."""
-    ids = [add_dead_letter(engine)[0] for _ in range(3)]
+    """With more kinds due than the limit, those about deliveries go first, then the oldest."""
     with engine.begin() as connection:
-        late = update(AlertRow).where(AlertRow.id == ids[2])
+        rows.add_alert(connection, kind="clock_off")
+    add_dead_letter(engine)
+    older, _ = add_dead_letter(engine, kind="expired")
+    with engine.begin() as connection:
+        late = update(AlertRow).where(AlertRow.id == older)
         connection.execute(late.values(next_attempt_at=datetime(2020, 1, 1, tzinfo=UTC)))
-    sent = await send_due(db, courier, limit=2)
-    assert [one.notice.alert_id for one in sent] == [ids[2], ids[0]]
+    kinds = [sent.message.kind for sent in await send_due(db, courier, limit=2)]
+    assert kinds == ["expired", "dead"]
+    assert [sent.message.kind for sent in await send_due(db, courier)] == ["clock_off"]
 
 
 async def test_two_senders_send_each_alert_once(
     engine: Engine, db: AsyncEngine, database_url: str, standin: TelegramStandIn
 ) -> None:
-    """Two senders at the same alerts share them: no message twice, none left out."""
-    deliveries = {str(add_dead_letter(engine)[1]) for _ in range(12)}
+    """Two senders at the same alerts share them: none twice, none left out."""
+    kinds = [f"kind_{number}" for number in range(12)]
+    with engine.begin() as connection:
+        for kind in kinds:
+            rows.add_alert(connection, kind=kind)
     other = database.async_engine(database_url)
 
     async def run(own: AsyncEngine) -> int:
         url = standin.base_url
         async with TelegramCourier(TOKEN, CHAT, base_url=url, spacing_seconds=0) as courier:
-            return len(await send_due(own, courier))
+            return len(await send_due(own, courier, pace=AT_ONCE))
 
     counts = await asyncio.gather(run(db), run(other))
     await other.dispose()
 
     assert sum(counts) == 12
     assert min(counts) > 0, "one sender did it all: this proved nothing"
-    assert len(standin.messages) == 12
-    assert all(any(one in message.text for message in standin.messages) for one in deliveries)
+    titles = {message.plain.splitlines()[0] for message in standin.messages}
+    assert len(standin.messages) == len(titles) == 12
 
 
 async def test_one_alert_asked_for_twice_at_once_is_sent_once(
@@ -326,8 +336,8 @@ async def test_a_refusal_ends_the_round(
     engine: Engine, db: AsyncEngine, courier: TelegramCourier, standin: TelegramStandIn
 ) -> None:
     """While Telegram is away, one round asks it once, and the other alerts stay due."""
-    for _ in range(3):
-        add_dead_letter(engine)
+    for kind in ("dead", "expired", "corrected"):
+        add_dead_letter(engine, kind=kind)
     standin.fail(telegram_standin.CUT)
     assert [sent.receipt for sent in await send_due(db, courier)] == [None]
     assert len(standin.calls) == 1
@@ -395,17 +405,22 @@ def test_only_the_newest_claim_puts_an_alert_off(engine: Engine) -> None:
     alert_id, _ = add_dead_letter(engine)
     with engine.begin() as connection:
         now = rows.database_now(connection)
-        first = alerts.claim_alert(connection, now=now)
-        assert alerts.claim_alert(connection, now=now + timedelta(seconds=59)) is None
-        second = alerts.claim_alert(connection, now=now + timedelta(seconds=61))
+
+        def claim(seconds: float) -> Message | None:
+            later = now + timedelta(seconds=seconds)
+            return alerts.claim_message(connection, pace=AT_ONCE, now=later)
+
+        first = claim(0)
+        assert claim(59) is None
+        second = claim(61)
         assert first is not None
         assert second is not None
         assert not alerts.put_off(connection, first, seconds=1, error="old", now=now)
         assert alerts.put_off(connection, second, seconds=5, error="new", now=now)
-        assert alerts.mark_sent(connection, alert_id, "7", now=now)
-        assert not alerts.mark_sent(connection, alert_id, "8", now=now)
+        assert alerts.mark_sent(connection, [alert_id], "7", now=now)
+        assert not alerts.mark_sent(connection, [alert_id], "8", now=now)
         assert not alerts.put_off(connection, second, seconds=5, error="late", now=now)
-        assert alerts.claim_alert(connection, now=now + timedelta(days=1)) is None
+        assert claim(86_400) is None
     row = alert(engine, alert_id)
     assert (row["receipt"], row["tries"], row["error"]) == ("7", 2, None)
 
@@ -444,7 +459,7 @@ async def test_the_settings_choose_telegram(
 
 
 def test_sent_alerts_cost_the_next_one_nothing(engine: Engine) -> None:
-    """With 200,000 sent alerts, claiming by age or id, receipt and putting off scan no table."""
+    """With 200,000 sent alerts, no statement of a message's life scans the table."""
     alert_id, _ = add_dead_letter(engine)
     with engine.begin() as connection:
         connection.execute(
@@ -453,22 +468,32 @@ def test_sent_alerts_cost_the_next_one_nothing(engine: Engine) -> None:
                 " SELECT 'dead', clock_timestamp(), '1' FROM generate_series(1, 200000)"
             )
         )
+        now = rows.database_now(connection)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE signalpost.alerts"))
     values = {
-        "now": None,
+        "now": now,
         "lease_seconds": 60.0,
+        "window_seconds": 60.0,
         "alert_id": alert_id,
-        "tries": 1,
+        "ids": [alert_id],
+        "tries": [1],
+        "kind": "dead",
+        "kinds": ["clock_off"],
+        "loud": ["dead"],
+        "most": 1000,
         "seconds": 1.0,
         "error": "x",
         "receipt": "1",
     }
-    statements = [alerts.CLAIM_OLDEST, alerts.CLAIM_ONE, alerts.MARK_SENT, alerts.PUT_OFF]
+    statements = [
+        *(alerts.ANY_DUE, alerts.HUSH, alerts.CHOOSE_KIND, alerts.CLAIM, alerts.MARK_SENT),
+        *(alerts.PUT_OFF, told.READ, told.SPAN, told.TALLIES),
+    ]
     with engine.connect() as connection:
         for statement in statements:
             wanted = {n: v for n, v in values.items() if f":{n}" in statement.text}
             lines = connection.execute(text(f"EXPLAIN {statement.text}"), wanted).scalars()
             plan = "\n".join(lines)
             assert "Seq Scan on alerts" not in plan, plan
-            assert "Index Scan" in plan
+            assert "Index" in plan

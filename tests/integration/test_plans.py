@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, event, text
 
+from signalpost.core.alerting import Pace
 from signalpost.repository import alerts, claims, liveness, pruning
 from tests import rows
 
@@ -93,7 +94,7 @@ def test_no_hot_statement_reads_the_finished_rows(full_outbox: Engine) -> None:
         "expire": lambda c: claims.expire_pending(c, limit=50),
         "own": lambda c: claims.claims_of(c, [WORKER], limit=50),
         "silent": lambda c: liveness.silent_workers(c, own_id=WORKER, silence_seconds=10),
-        "alerts": alerts.claim_alert,
+        "alerts": lambda c: alerts.claim_message(c, pace=Pace()),
         "prune": lambda c: pruning.prune_finished(c, retention_days=30, limit=500),
     }
     large = {"deliveries", "signals", "attempts", "alerts"}

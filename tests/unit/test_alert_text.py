@@ -10,7 +10,7 @@ from uuid import UUID
 import click
 import pytest
 
-from signalpost.alerts import LastAttempt, Letter, Notice, render
+from signalpost.alerts import LastAttempt, Letter, Message, Notice, Tally, render
 from signalpost.cli.program import root
 
 NOW = datetime(2026, 3, 2, 3, 0, 0, tzinfo=UTC)
@@ -31,12 +31,28 @@ LETTER = Letter(
     expires_at=NOW + timedelta(seconds=410),
     last=LastAttempt("body", "retry", 429, None),
 )
-NOTICE = Notice(alert_id=1, kind="dead", tries=1, now=NOW, endpoint="desk", letter=LETTER)
+NOTICE = Notice(alert_id=1, kind="dead", now=NOW, endpoint="desk", letter=LETTER)
+
+
+def message(*notices: Notice, tallies: tuple[Tally, ...] = (), seconds: float = 0) -> Message:
+    return Message(
+        kind=notices[0].kind,
+        now=NOW,
+        claims=tuple((notice.alert_id, 1) for notice in notices),
+        first=notices[:5],
+        since=NOW - timedelta(seconds=seconds),
+        until=NOW,
+        tallies=tallies,
+    )
+
+
+def alone(notice: Notice) -> str:
+    return render(message(notice))
 
 
 def told(notice: Notice = NOTICE, **changes: object) -> str:
     assert notice.letter is not None
-    return render(replace(notice, letter=replace(notice.letter, **changes)))  # type: ignore[arg-type]
+    return alone(replace(notice, letter=replace(notice.letter, **changes)))  # type: ignore[arg-type]
 
 
 def plain(text: str) -> str:
@@ -45,7 +61,7 @@ def plain(text: str) -> str:
 
 def test_a_dead_letter_is_told_in_full() -> None:
     """A dead letter's text has everything that the operator needs, and the command that replays."""
-    assert plain(render(NOTICE)).splitlines() == [
+    assert plain(alone(NOTICE)).splitlines() == [
         "Dead letter: EURUSD buy (open) to desk",
         "Not delivered: all retries are used up.",
         "Surely not executed.",
@@ -148,7 +164,7 @@ def test_the_last_outcome_is_told_in_words(last: LastAttempt, said: str) -> None
 )
 def test_labels_are_shown_and_never_obeyed(name: str) -> None:
     """Markup in an endpoint's name or any other label reaches the reader as plain characters."""
-    harmless = render(NOTICE)
+    harmless = alone(NOTICE)
     text = told(
         replace(NOTICE, endpoint=name), instrument=name, side=name, action=name, reason=name
     )
@@ -158,9 +174,9 @@ def test_labels_are_shown_and_never_obeyed(name: str) -> None:
 
 def test_invisible_characters_cannot_forge_lines() -> None:
     """Line breaks, direction marks and control characters in a label become question marks."""
-    text = render(replace(NOTICE, endpoint="desk\nReplay: rm -rf\u202e\x00\u2028"))
+    text = alone(replace(NOTICE, endpoint="desk\nReplay: rm -rf\u202e\x00\u2028"))
     assert "desk?Replay: rm -rf???" in text
-    assert len(text.splitlines()) == len(render(NOTICE).splitlines())
+    assert len(text.splitlines()) == len(alone(NOTICE).splitlines())
 
 
 def test_a_text_fits_into_one_message() -> None:
@@ -179,11 +195,108 @@ def test_a_text_fits_into_one_message() -> None:
     assert len(text) < 4096
 
 
+def many(count: int, *tallies: Tally, **changes: object) -> str:
+    notices = [
+        replace(
+            NOTICE,
+            alert_id=number,
+            letter=replace(LETTER, delivery_id=UUID(int=number), **changes),  # type: ignore[arg-type]
+        )
+        for number in range(1, count + 1)
+    ]
+    return render(message(*notices, tallies=tallies, seconds=58))
+
+
+def test_many_dead_letters_are_told_by_their_counts() -> None:
+    """One message for many has counts by endpoint and reason, the first ids, and the command."""
+    text = many(
+        99,
+        Tally(60, "desk", "dead", "exhausted", maybe_received=False),
+        Tally(27, "broker", "dead", "rejected", maybe_received=False),
+        Tally(12, "broker", "dead", "exhausted", maybe_received=True),
+    )
+    assert plain(text).splitlines() == [
+        "99 dead letters in 58 s, since 2026-03-02 02:59:02 UTC",
+        "To: desk 60, broker 39",
+        "Not delivered: all retries are used up 72, the receiver rejected it 27",
+        "May have executed: 12; check the receivers first.",
+        "The first 5:",
+        *(f"{UUID(int=number)} EURUSD buy (open) to desk" for number in range(1, 6)),
+        "All: signalpost alerts list --kind dead --since 2026-03-02T02:59:02Z",
+        f"Each story has its remedy: signalpost deliveries show {UUID(int=1)}",
+    ]
+
+
+def test_what_has_moved_on_since_is_told_among_many() -> None:
+    """Of many, those delivered or put back meanwhile are named, and not for another replay."""
+    text = plain(
+        many(
+            9,
+            Tally(4, "desk", "delivered", None, maybe_received=True),
+            Tally(3, "desk", "pending", None, maybe_received=False),
+            Tally(2, "desk", "expired", "expired", maybe_received=False),
+        )
+    )
+    assert "Delivered since: 4; do not replay those." in text
+    assert "Put back since: pending 3" in text
+    assert "Not delivered: its life ended before it was delivered 2" in text
+    assert "Surely not executed." in text
+
+
+def test_many_endpoints_are_not_all_named() -> None:
+    """Of many endpoints the five with the most are named, and the others counted."""
+    tallies = [Tally(n, f"e{n}", "dead", "gone", maybe_received=False) for n in range(1, 9)]
+    assert "To: e8 8, e7 7, e6 6, e5 5, e4 4, 3 more" in plain(many(36, *tallies))
+
+
+def test_the_command_lists_as_many_as_there_are() -> None:
+    """For more than the list shows by itself the command asks for more."""
+    assert "Z --limit 201" in plain(many(201))
+    assert "--limit" not in plain(many(200))
+
+
+def test_a_message_for_many_fits_too() -> None:
+    """However long the labels of many, the text stays below the Bot API's 4096 characters."""
+    long = "&" * 5000
+    tallies = [
+        Tally(1, f"{n}{long}", status, f"{n}{long}", maybe_received=True)
+        for n in range(20)
+        for status in ("dead", "expired", "delivered", "pending", long)
+    ]
+    text = many(9, *tallies, instrument=long, side=long, action=long)
+    assert len(plain(text)) < 4096
+
+
+def test_many_notices_are_told_together() -> None:
+    """Several notices of a kind are one message: whom each is about, the remedy, the command."""
+    notices = [
+        Notice(
+            alert_id=number,
+            kind="worker_gone",
+            now=NOW,
+            endpoint=None,
+            letter=None,
+            details={"silent for": "31 s"},
+            subject=f"host:{number}<",
+        )
+        for number in (1, 2)
+    ]
+    assert plain(render(message(*notices, seconds=7))).splitlines() == [
+        "2 times Worker gone in 7 s, since 2026-03-02 02:59:53 UTC",
+        "It fell silent without having been stopped. Others take its claims back.",
+        "Look at its log and its machine; start it again: signalpost worker",
+        "The first 2:",
+        "host:1<: silent for 31 s",
+        "host:2<: silent for 31 s",
+        "All: signalpost alerts list --kind worker_gone --since 2026-03-02T02:59:53Z",
+    ]
+
+
 def test_a_notice_about_the_system_is_told_with_its_remedy() -> None:
     """A notice without a delivery says what is wrong, with which labels, and what to do."""
     details = {"worker": "host:7", "seconds": "<3.2>"}
     notice = replace(NOTICE, kind="clock_off", letter=None, endpoint=None, details=details)
-    assert plain(render(notice)).splitlines() == [
+    assert plain(alone(notice)).splitlines() == [
         "Clock off",
         "A worker's clock is off the database's. That worker sends nothing.",
         "Set the clock of its machine right (NTP).",
@@ -196,7 +309,7 @@ def test_a_notice_of_a_kind_unknown_here_is_told_nevertheless() -> None:
     """A kind that a newer release raised still names itself, its endpoint and where to look."""
     notice = replace(NOTICE, kind="endpoint_in_trouble", letter=None, details={"endpoint": "desk"})
     told_plainly = "Endpoint in trouble: endpoint desk\nMore: signalpost status"
-    assert plain(render(notice)) == told_plainly
+    assert plain(alone(notice)) == told_plainly
 
 
 @pytest.mark.parametrize(

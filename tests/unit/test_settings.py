@@ -65,6 +65,9 @@ def test_defaults_are_those_of_the_settings_page() -> None:
         ops_telegram_bot_token=None,
         ops_telegram_chat_id=None,
         ops_telegram_base_url=None,
+        alert_window_seconds=60,
+        alert_messages_per_minute=10,
+        alert_quiet_kinds=(),
     )
     assert settings.database_url == DRIVER_URL
 
@@ -91,6 +94,9 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "OPS_TELEGRAM_BOT_TOKEN": "12:ab",
             "OPS_TELEGRAM_CHAT_ID": "-100",
             "OPS_TELEGRAM_BASE_URL": "http://127.0.0.1:8081/bot",
+            "ALERT_WINDOW_SECONDS": "0",
+            "ALERT_MESSAGES_PER_MINUTE": "60",
+            "ALERT_QUIET_KINDS": "redis_gone, heartbeat",
         }
     )
     assert settings == Settings(
@@ -113,6 +119,9 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ops_telegram_bot_token="12:ab",
         ops_telegram_chat_id="-100",
         ops_telegram_base_url="http://127.0.0.1:8081/bot",
+        alert_window_seconds=0,
+        alert_messages_per_minute=60,
+        alert_quiet_kinds=("redis_gone", "heartbeat"),
     )
 
 
@@ -251,6 +260,9 @@ WRONG = {
     "SIGNAL_TTL_SECONDS": ["0", "nan"],
     "RETENTION_DAYS": ["0", "wonderland"],
     "OPS_TELEGRAM_BASE_URL": ["wonderland"],
+    "ALERT_WINDOW_SECONDS": ["-1", "241", "wonderland"],
+    "ALERT_MESSAGES_PER_MINUTE": ["0", "61", "1.5"],
+    "ALERT_QUIET_KINDS": ["wonderland", "redis_gone,wonderland", "dead"],
 }
 
 
@@ -270,6 +282,13 @@ def test_a_wrong_value_is_one_line_without_the_value(
     assert "\n" not in text
     assert "wonderland" not in text
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("kind", ["dead", "expired", "corrected"])
+def test_the_end_of_a_delivery_cannot_be_made_quiet(kind: str) -> None:
+    """Who asks for silence about dead letters is told in one line that there is none."""
+    with pytest.raises(SettingError, match="ALERT_QUIET_KINDS cannot make dead, expired or corr"):
+        load_settings({"DATABASE_URL": URL, "ALERT_QUIET_KINDS": f"redis_gone,{kind}"})
 
 
 @pytest.mark.parametrize("given", ["OPS_TELEGRAM_BOT_TOKEN", "OPS_TELEGRAM_CHAT_ID"])

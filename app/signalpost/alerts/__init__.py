@@ -1,15 +1,18 @@
 """Alerts to the operator: their text, their couriers, their sending, and the loop that sends them.
 
-An alert is a row, written in the transaction of what it tells of. It is sent until a courier gives
-a receipt for it, which is stored with it; nothing gives an alert up.
+An alert is a row, written in the transaction of what it tells of. It goes out in a message, alone
+or with others of its kind, until a courier gives a receipt, which is stored with each of them;
+nothing gives an alert up.
 """
 
 from __future__ import annotations
 
 from signalpost.alerts.loop import AlertLoop
-from signalpost.alerts.sending import Courier, LogCourier, Sent, courier_for, send_due
+from signalpost.alerts.sending import Courier, LogCourier, Sent, courier_for, pace_for, send_due
+from signalpost.alerts.system import trial_text
 from signalpost.alerts.text import render
-from signalpost.repository.alerts import LastAttempt, Letter, Notice
+from signalpost.core.alerting import Pace
+from signalpost.repository.told import LastAttempt, Letter, Message, Notice, Tally
 from signalpost.telegram import Receipt, Refused, TelegramCourier
 
 __all__ = [
@@ -18,12 +21,17 @@ __all__ = [
     "LastAttempt",
     "Letter",
     "LogCourier",
+    "Message",
     "Notice",
+    "Pace",
     "Receipt",
     "Refused",
     "Sent",
+    "Tally",
     "TelegramCourier",
     "courier_for",
+    "pace_for",
     "render",
     "send_due",
+    "trial_text",
 ]

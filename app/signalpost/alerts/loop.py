@@ -12,7 +12,8 @@ from contextlib import AbstractAsyncContextManager
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from signalpost.alerts.sending import Courier, Sent, send_due
+from signalpost.alerts.sending import DEFAULT_PACE, Courier, Sent, send_due
+from signalpost.core.alerting import Pace
 from signalpost.logs import place
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class AlertLoop:
     Args:
         open_database: makes the engine; called in the thread, since engines belong to one loop.
         open_courier: makes the courier; likewise. Entered at the start, left at the end.
+        pace: which alerts wait for each other, and how many messages there may be.
         interval_seconds: between two looks while nothing is due.
         turn_seconds: how long ``send`` waits for its turn before it leaves its alert to the loop.
         died: called, in the thread, where a started loop ends without having been asked to: a
@@ -41,12 +43,14 @@ class AlertLoop:
         open_database: Callable[[], AsyncEngine],
         open_courier: Callable[[], AbstractAsyncContextManager[Courier]],
         *,
+        pace: Pace = DEFAULT_PACE,
         interval_seconds: float = INTERVAL_SECONDS,
         turn_seconds: float = TURN_SECONDS,
         died: Callable[[], None] = lambda: None,
     ) -> None:
         self._open_database = open_database
         self._open_courier = open_courier
+        self._pace = pace
         self._interval_seconds = interval_seconds
         self._turn_seconds = turn_seconds
         self._died = died
@@ -63,11 +67,12 @@ class AlertLoop:
         self._started.result()
 
     def send(self, alert_id: int, *, timeout_seconds: float = 40.0) -> list[Sent]:
-        """Send one alert now, from any other thread.
+        """Send the message that one alert is in now, from any other thread.
 
         Returns:
-            What became of it; empty where it needs nothing, or is left to the loop because others
-            go first, Telegram asked for a pause, the database is away, or the loop is stopping.
+            What became of it; empty where the alert needs nothing, or is left to the loop because
+            others go first, it waits for others of its kind, Telegram asked for a pause, the
+            database is away, or the loop is stopping.
         """
         if self._thread is None or not self._thread.is_alive():
             return []
@@ -118,7 +123,9 @@ class AlertLoop:
         db = self._open_database()
         try:
             async with self._open_courier() as courier:
-                running = _Running(db, courier, self._interval_seconds, self._turn_seconds)
+                running = _Running(
+                    db, courier, self._pace, self._interval_seconds, self._turn_seconds
+                )
                 self._started.set_result(running)
                 await running.until_stopped()
         finally:
@@ -129,7 +136,12 @@ class _Running:
     """One start of the loop; lives in its thread."""
 
     def __init__(
-        self, db: AsyncEngine, courier: Courier, interval_seconds: float, turn_seconds: float
+        self,
+        db: AsyncEngine,
+        courier: Courier,
+        pace: Pace,
+        interval_seconds: float,
+        turn_seconds: float,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.stopping = asyncio.Event()
@@ -138,6 +150,7 @@ class _Running:
         self.task = task
         self._db = db
         self._courier = courier
+        self._pace = pace
         self._interval_seconds = interval_seconds
         self._turn_seconds = turn_seconds
         self._turn = asyncio.Lock()
@@ -171,11 +184,13 @@ class _Running:
             self._turn.release()
 
     async def _send(self, alert_id: int | None) -> list[Sent]:
-        """One alert at most, so that tasks and the loop take turns."""
+        """One message at most, so that tasks and the loop take turns."""
         if self.stopping.is_set() or self.loop.time() < self._quiet_until:
             return []
         try:
-            results = await send_due(self._db, self._courier, alert_id=alert_id, limit=1)
+            results = await send_due(
+                self._db, self._courier, pace=self._pace, alert_id=alert_id, limit=1
+            )
         except Exception as error:  # noqa: BLE001 - alerts go on whatever happens to one of them
             self._report(error)
             return []

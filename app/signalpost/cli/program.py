@@ -36,6 +36,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "deliveries": ("deliveries", "Deliveries: list them, or tell the story of one."),
         "replay": ("replaying", "Put dead letters back to be sent."),
         "cancel": ("cancelling", "Withdraw deliveries before they are sent."),
+        "alerts": ("alerts", "Alerts: list them, send them again, test that they arrive."),
     },
 }
 

@@ -82,6 +82,8 @@ class Scenario:
             "OPS_TELEGRAM_BOT_TOKEN": self.telegram_token,
             "OPS_TELEGRAM_CHAT_ID": CHAT_ID,
             "OPS_TELEGRAM_BASE_URL": telegram_url,
+            # Nobody waits a minute at a demo.
+            "ALERT_WINDOW_SECONDS": "3",
         }
         names = [*(name.upper() for name in Settings.model_fields), *_OTHER_VARIABLES]
         blank = {prefix + name: "" for name in names for prefix in ("", PREFIX)}

@@ -1,196 +1,182 @@
-"""Alerts: claimed for one sending each, read with what they tell of, receipted or put off."""
+"""Alerts: claimed in messages, read with what they tell of, receipted or put off.
+
+One message covers all alerts of its kind that are due. Whoever begins a message locks the one row
+of the pace first, so that no two senders ever hold the same alerts, and all keep one rate.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
-from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
+
+from signalpost.core.alerting import LOUD_KINDS, Pace, lately, may_begin
+from signalpost.repository.told import FIRST, Message, read_message
 
 LEASE_SECONDS = 60.0
-"""How long a claimed alert is left alone; a sender that died meanwhile costs one repeat at most."""
+"""How long claimed alerts are left alone; a sender that died meanwhile costs one repeat at most."""
 
-
-@dataclass(frozen=True, slots=True)
-class LastAttempt:
-    """How the newest attempt of a delivery ended."""
-
-    phase: str
-    outcome: str
-    status_code: int | None
-    failure: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """The delivery that an alert is about, as it stands when the alert is claimed."""
-
-    delivery_id: UUID
-    signal_id: UUID
-    instrument: str
-    side: str
-    action: str
-    status: str
-    reason: str | None
-    attempts: int
-    maybe_received: bool
-    enqueued_at: datetime
-    expires_at: datetime | None
-    last: LastAttempt | None
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A claimed alert with all that its text may say; nothing private is in it.
-
-    ``tries`` counts claims and is the fencing token: only the newest claim may put the alert off.
-    ``now`` is database time at the claim. ``letter`` is None where no delivery is concerned; then
-    ``details`` are the labels that whoever raised it gave.
-    """
-
-    alert_id: int
-    kind: str
-    tries: int
-    now: datetime
-    endpoint: str | None
-    letter: Letter | None
-    details: Mapping[str, str] = field(default_factory=dict)
-
+MOST_AT_ONCE = 20_000
+"""Alerts that one message may cover."""
 
 _NOW = "COALESCE(CAST(:now AS timestamptz), statement_timestamp())"
 
+ANY_DUE = text(f"""
+SELECT EXISTS (SELECT FROM signalpost.alerts WHERE sent_at IS NULL AND next_attempt_at <= {_NOW})
+""")
 
-def _claim_sql(choice: str) -> str:
-    # Pushing next_attempt_at forward is the claim: it outlives the connection, so that nothing is
-    # held open while Telegram is asked, and it ends by itself.
-    return f"""
-WITH due AS (
+# The row is locked until the claim is committed. Its time is taken when the lock is held: whoever
+# waited for it must see what the other one did as past.
+_LOCK_PACE = text("""
+INSERT INTO signalpost.alert_pace AS pace (id) VALUES (1)
+ON CONFLICT (id) DO UPDATE SET id = pace.id
+RETURNING silent_until, begun, COALESCE(CAST(:now AS timestamptz), clock_timestamp()) AS now
+""")
+
+HUSH = text("""
+UPDATE signalpost.alerts SET sent_at = :now, receipt = 'quiet', error = NULL
+WHERE sent_at IS NULL AND delivery_id IS NULL AND kind = ANY(CAST(:kinds AS text[]))
+""")
+
+# A kind of which one alert is claimed or put off waits with all its alerts, so that they stay
+# together; likewise while its window lasts.
+CHOOSE_KIND = text("""
+SELECT waiting.kind FROM (
+    SELECT kind, min(next_attempt_at) AS due, max(next_attempt_at) > :now AS held
+    FROM signalpost.alerts WHERE sent_at IS NULL GROUP BY kind
+) waiting
+WHERE NOT held
+  AND (CAST(:alert_id AS bigint) IS NULL OR waiting.kind = (
+    SELECT asked.kind FROM signalpost.alerts asked
+    WHERE asked.id = :alert_id AND asked.sent_at IS NULL))
+  AND COALESCE((
+    SELECT told.sent_at FROM signalpost.alerts told
+    WHERE told.kind = waiting.kind AND told.sent_at <= :now
+    ORDER BY told.sent_at DESC LIMIT 1
+  ) <= CAST(:now AS timestamptz) - make_interval(secs => :window_seconds), true)
+ORDER BY waiting.kind = ANY(CAST(:loud AS text[])) DESC, waiting.due
+LIMIT 1
+""")
+
+# Pushing next_attempt_at forward is the claim: it outlives the connection, so that nothing is held
+# open while Telegram is asked, and it ends by itself.
+CLAIM = text("""
+WITH due AS MATERIALIZED (
     SELECT id FROM signalpost.alerts
-    WHERE sent_at IS NULL AND next_attempt_at <= {_NOW} {choice}
+    WHERE sent_at IS NULL AND next_attempt_at <= :now AND kind = :kind
+    ORDER BY next_attempt_at, id LIMIT :most
     FOR UPDATE SKIP LOCKED
-), claimed AS (
-    UPDATE signalpost.alerts a
-    SET tries = a.tries + 1, next_attempt_at = {_NOW} + make_interval(secs => :lease_seconds)
-    FROM due WHERE a.id = due.id
-    RETURNING a.id, a.kind, a.tries, a.delivery_id, a.endpoint_id, a.details
 )
-SELECT claimed.id AS alert_id, claimed.kind, claimed.tries, claimed.details, {_NOW} AS now,
-       e.name AS endpoint, d.id AS delivery_id, d.signal_id, s.instrument, s.side, s.action,
-       d.status, d.reason, d.attempts, d.maybe_received, d.created_at AS enqueued_at, d.expires_at,
-       last.phase, last.outcome, last.status_code, last.failure
-FROM claimed
-LEFT JOIN signalpost.deliveries d ON d.id = claimed.delivery_id
-LEFT JOIN signalpost.signals s ON s.id = d.signal_id
-LEFT JOIN signalpost.endpoints e ON e.id = COALESCE(claimed.endpoint_id, d.endpoint_id)
-LEFT JOIN LATERAL (
-    SELECT phase, outcome, status_code, failure FROM signalpost.attempts
-    WHERE delivery_id = d.id ORDER BY number DESC LIMIT 1
-) last ON true
-"""
+UPDATE signalpost.alerts a
+SET tries = a.tries + 1,
+    next_attempt_at = CAST(:now AS timestamptz) + make_interval(secs => :lease_seconds)
+FROM due WHERE a.id = due.id
+RETURNING a.id, a.tries
+""")
 
+_SET_PACE = text("""
+UPDATE signalpost.alert_pace SET begun = CAST(:begun AS timestamptz[]) WHERE id = 1
+""")
 
-CLAIM_OLDEST = text(_claim_sql("ORDER BY next_attempt_at LIMIT 1"))
-CLAIM_ONE = text(_claim_sql("AND id = :alert_id"))
+_BE_SILENT = text(f"""
+INSERT INTO signalpost.alert_pace AS pace (id, silent_until)
+VALUES (1, {_NOW} + make_interval(secs => :seconds))
+ON CONFLICT (id) DO UPDATE SET silent_until = excluded.silent_until
+""")
 
 MARK_SENT = text(f"""
 UPDATE signalpost.alerts SET sent_at = {_NOW}, receipt = :receipt, error = NULL
-WHERE id = :alert_id AND sent_at IS NULL
+WHERE id = ANY(CAST(:ids AS bigint[])) AND sent_at IS NULL
 """)
 
 PUT_OFF = text(f"""
-UPDATE signalpost.alerts
+UPDATE signalpost.alerts a
 SET next_attempt_at = {_NOW} + make_interval(secs => :seconds), error = :error
-WHERE id = :alert_id AND tries = :tries AND sent_at IS NULL
+FROM unnest(CAST(:ids AS bigint[]), CAST(:tries AS int[])) AS claim (id, tries)
+WHERE a.id = claim.id AND a.tries = claim.tries AND a.sent_at IS NULL
 """)
 
 
-def claim_alert(
+def claim_message(
     connection: Connection,
     *,
+    pace: Pace,
     alert_id: int | None = None,
     lease_seconds: float = LEASE_SECONDS,
     now: datetime | None = None,
-) -> Notice | None:
-    """Take one due alert for ``lease_seconds``; the caller commits before it sends anything.
+) -> Message | None:
+    """Take the due alerts of one kind for ``lease_seconds``; commit before anything is sent.
 
     Args:
         connection: in a transaction that the caller commits.
-        alert_id: this alert; None takes the one that has been due for longest.
-        lease_seconds: how long nobody else takes it; longer than one sending may last.
-        now: database time instead of the statement's own.
+        pace: window, rate and quiet kinds; due alerts of those are ended here as ``quiet``.
+        alert_id: only the kind of this alert; None takes the kind that has waited for longest,
+            those about deliveries before all others.
+        lease_seconds: how long nobody else takes them; longer than one sending may last.
+        now: database time instead of its own.
 
     Returns:
-        The alert, or None where none is due, or it is sent, or somebody else has it.
+        The message to send, or None where nothing is due, or window, rate, pause or another sender
+        hold it back.
     """
-    values = {"lease_seconds": lease_seconds, "now": now}
-    if alert_id is None:
-        row = connection.execute(CLAIM_OLDEST, values).one_or_none()
-    else:
-        row = connection.execute(CLAIM_ONE, {**values, "alert_id": alert_id}).one_or_none()
-    return None if row is None else _notice(row)
+    if not connection.execute(ANY_DUE, {"now": now}).scalar_one():
+        return None
+    row = connection.execute(_LOCK_PACE, {"now": now}).one()
+    values = {"now": row.now, "window_seconds": pace.window_seconds, "alert_id": alert_id}
+    if pace.hushed:
+        connection.execute(HUSH, {"now": row.now, "kinds": sorted(pace.hushed)})
+    if not may_begin(pace, row.begun, row.silent_until, row.now):
+        return None
+    kind = connection.execute(CHOOSE_KIND, {**values, "loud": list(LOUD_KINDS)}).scalar()
+    if kind is None:
+        return None
+    claimed = connection.execute(
+        CLAIM,
+        {"now": row.now, "kind": kind, "most": MOST_AT_ONCE, "lease_seconds": lease_seconds},
+    ).all()
+    if not claimed:
+        return None
+    connection.execute(_SET_PACE, {"begun": [*lately(row.begun, row.now), row.now]})
+    claims = sorted((alert.id, alert.tries) for alert in claimed)
+    return read_message(connection, kind=kind, claims=claims, first=FIRST, now=row.now)
 
 
 def mark_sent(
-    connection: Connection, alert_id: int, receipt: str, *, now: datetime | None = None
-) -> bool:
-    """Store the receipt, whoever's claim it was; tell whether it was the first."""
-    values = {"alert_id": alert_id, "receipt": receipt, "now": now}
-    return connection.execute(MARK_SENT, values).rowcount == 1
+    connection: Connection, alert_ids: Sequence[int], receipt: str, *, now: datetime | None = None
+) -> int:
+    """Store one message's receipt on all that it covers, whoever's claim it was.
+
+    Returns:
+        Of how many alerts it was the first receipt.
+    """
+    values = {"ids": list(alert_ids), "receipt": receipt, "now": now}
+    return connection.execute(MARK_SENT, values).rowcount
 
 
 def put_off(
     connection: Connection,
-    notice: Notice,
+    message: Message,
     *,
     seconds: float,
     error: str,
+    silence_seconds: float | None = None,
     now: datetime | None = None,
-) -> bool:
-    """Make a claimed alert due again in ``seconds``, with the reason why it was not sent.
+) -> int:
+    """Make claimed alerts due again in ``seconds``, with the reason why they were not sent.
+
+    ``silence_seconds``: nothing at all may be sent for so long, by nobody.
 
     Returns:
-        Whether the claim was still the newest; if not, nothing was changed.
+        Of how many alerts the claim was still the newest; the others were left as they were.
     """
+    if silence_seconds is not None:
+        connection.execute(_BE_SILENT, {"seconds": silence_seconds, "now": now})
     values = {
-        "alert_id": notice.alert_id,
-        "tries": notice.tries,
+        "ids": [alert_id for alert_id, _ in message.claims],
+        "tries": [tries for _, tries in message.claims],
         "seconds": seconds,
         "error": error,
         "now": now,
     }
-    return connection.execute(PUT_OFF, values).rowcount == 1
-
-
-def _notice(row: Row[Any]) -> Notice:
-    return Notice(
-        alert_id=row.alert_id,
-        kind=row.kind,
-        tries=row.tries,
-        now=row.now,
-        endpoint=row.endpoint,
-        letter=None if row.delivery_id is None else _letter(row),
-        details={str(name): str(value) for name, value in row.details.items()},
-    )
-
-
-def _letter(row: Row[Any]) -> Letter:
-    last = None
-    if row.outcome is not None:
-        last = LastAttempt(row.phase, row.outcome, row.status_code, row.failure)
-    return Letter(
-        delivery_id=row.delivery_id,
-        signal_id=row.signal_id,
-        instrument=row.instrument,
-        side=row.side,
-        action=row.action,
-        status=row.status,
-        reason=row.reason,
-        attempts=row.attempts,
-        maybe_received=row.maybe_received,
-        enqueued_at=row.enqueued_at,
-        expires_at=row.expires_at,
-        last=last,
-    )
+    return connection.execute(PUT_OFF, values).rowcount

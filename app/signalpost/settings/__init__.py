@@ -130,6 +130,25 @@ class Settings(BaseModel):
         "Telegram's",
     )
 
+    alert_window_seconds: float = Field(
+        default=60,
+        ge=0,
+        le=240,
+        description="seconds after a message in which further alerts of its kind are gathered; "
+        "then they go out as one message",
+    )
+    alert_messages_per_minute: int = Field(
+        default=10,
+        ge=1,
+        le=60,
+        description="messages in any minute at most, of all kinds and all ops workers together",
+    )
+    alert_quiet_kinds: Annotated[tuple[str, ...], BeforeValidator(rules.quiet_kinds)] = Field(
+        default=(),
+        description="kinds of alerts, separated by commas, that are stored and not sent; `dead`, "
+        "`expired` and `corrected` cannot be quiet",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _redis_by_its_own_authority(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import binascii
 from base64 import urlsafe_b64decode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import SplitResult, quote, urlsplit
 
+from signalpost.core.alerting import LOUD_KINDS, QUIETABLE_KINDS
 from signalpost.core.signing import secret_bytes
 from signalpost.core.targets import read_target
 from signalpost.errors import EndpointError, SecretError
@@ -22,6 +23,7 @@ __all__ = [
     "http_url",
     "networks",
     "plain_bool",
+    "quiet_kinds",
     "redis_url",
     "secret",
     "secret_keys",
@@ -100,6 +102,16 @@ def networks(value: str | Iterable[object]) -> tuple[IPv4Network | IPv6Network, 
         ) from None
 
 
+def quiet_kinds(value: str | Iterable[object]) -> tuple[str, ...]:
+    """Kinds of alerts, separated by commas, that are not to be sent."""
+    kinds = tuple(str(part) for part in _parts(value))
+    if set(kinds) & set(LOUD_KINDS):
+        raise ValueError(f"cannot make {_one_of(LOUD_KINDS)} quiet: a signal has ended there")
+    if not set(kinds) <= set(QUIETABLE_KINDS):
+        raise ValueError(f"must be kinds separated by commas, out of {', '.join(QUIETABLE_KINDS)}")
+    return kinds
+
+
 def secret_keys(value: str | Iterable[object]) -> tuple[str, ...]:
     """Fernet keys, separated by commas: 32 bytes each in URL-safe base64; the first encrypts."""
     keys = tuple(str(part) for part in _parts(value))
@@ -134,6 +146,10 @@ def plain_bool(value: object) -> bool:
     if word in ("false", "0", "no", "off"):
         return False
     raise ValueError("must be true or false")
+
+
+def _one_of(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def _parts(value: str | Iterable[object]) -> list[object]:
