@@ -13,6 +13,13 @@
     │   ├── DatabaseUnavailable  PostgreSQL cannot be reached
     │   ├── WrongDatabase        this database is not the outbox's
     │   └── SchemaError          the tables are missing, too old or too new
+    ├── SendError                a signal could not be sent directly
+    │   ├── SignalRejected       the receiver refuses it
+    │   ├── SignalExpired        its life is over, nothing was sent
+    │   ├── ReceiverError        the receiver cannot take it now
+    │   ├── SendTimeout          no answer in time
+    │   └── NetworkError         no connection, or one that was lost
+    ├── RetryExhausted           every attempt failed
     ├── SignatureError           a request is not verifiably from its producer
     ├── BookError                a receiver's book cannot be used
     ├── BrokerUnavailable        Redis cannot be reached
@@ -27,6 +34,11 @@ No message ever holds a secret, a URL's password or the private part of a signal
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = [
     "AlertError",
     "BookError",
@@ -39,12 +51,19 @@ __all__ = [
     "EnqueueTimeout",
     "EnqueueUnknown",
     "IdempotencyConflict",
+    "NetworkError",
     "NoEndpoint",
+    "ReceiverError",
     "ReplayRefused",
+    "RetryExhausted",
     "SchemaError",
     "SecretError",
+    "SendError",
+    "SendTimeout",
     "SettingError",
     "SignalError",
+    "SignalExpired",
+    "SignalRejected",
     "SignalpostError",
     "SignatureError",
     "WrongDatabase",
@@ -121,6 +140,76 @@ class WrongDatabase(EnqueueError):
 
 class SchemaError(EnqueueError):
     """The outbox's tables are missing or of another release; run `signalpost migrate`."""
+
+
+class SendError(SignalpostError):
+    """The signal was not taken by the receiver; sending it again keeps its idempotency key.
+
+    maybe_received: this attempt or an earlier one of the same client may have arrived.
+    status_code: of the answer, if there was one. answer: what it said, a
+    `signalpost.direct.SignalIngestResponse`; the receiver's words may quote the signal, so they
+    stand here and not in the message. retry_after_seconds: how long the receiver asks to wait.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        maybe_received: bool = False,
+        status_code: int | None = None,
+        answer: Any = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.maybe_received = maybe_received
+        self.status_code = status_code
+        self.answer = answer
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        """The errors that the receiver lists, in its own words."""
+        return () if self.answer is None else tuple(self.answer.errors)
+
+
+class SignalRejected(SendError):
+    """The receiver refuses the signal for good and `details` says why; do not send it again."""
+
+
+class SignalExpired(SendError):
+    """The signal's life is over, so nothing was sent; make a new signal with a new expiry."""
+
+
+class ReceiverError(SendError):
+    """The receiver cannot take the signal now; send the same signal again a little later."""
+
+
+class SendTimeout(SendError):
+    """The receiver did not answer in time; send the same signal again, its key stays the same."""
+
+
+class NetworkError(SendError):
+    """The receiver was not reached or the connection was lost; send the same signal again."""
+
+
+class RetryExhausted(SignalpostError):
+    """Every attempt failed: `attempts` of them, the last one with `last_error`."""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        attempts: int = 0,
+        last_error: BaseException | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.attempts = attempts
+        self.last_error = last_error
+
+    @property
+    def maybe_received(self) -> bool:
+        """Whether some attempt may have arrived all the same."""
+        return bool(getattr(self.last_error, "maybe_received", False))
 
 
 class SignatureError(SignalpostError):

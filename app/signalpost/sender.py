@@ -25,7 +25,7 @@ __all__ = ["EXCERPT_BYTES", "LastCheck", "Parcel", "Progress", "Sender"]
 logger = logging.getLogger(__name__)
 
 EXCERPT_BYTES = 4096
-"""As much of the response's body is read and kept."""
+"""As much of the response's body is read and kept where nobody asks for more."""
 _MAX_HEADER_CHARACTERS = 128
 
 try:
@@ -63,6 +63,7 @@ class Sender:
         transport: `AiohttpTransport` in production, `httpx.MockTransport` in tests. One that does
             not report its progress is taken to have sent something unless it proves otherwise.
         monotonic: the clock that durations are taken from, in seconds.
+        excerpt_bytes: as much of an answer's body is read and kept.
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class Sender:
         transport: httpx.AsyncBaseTransport,
         *,
         monotonic: Callable[[], float] = time.monotonic,
+        excerpt_bytes: int = EXCERPT_BYTES,
     ) -> None:
         self._transport = transport
+        self._excerpt_bytes = excerpt_bytes
         self._monotonic = monotonic
         self._exact = getattr(transport, "reports_progress", False)
 
@@ -112,7 +115,7 @@ class Sender:
             detail=detail,
             retry_after=gathered.retry_after,
             date=gathered.date,
-            excerpt=bytes(gathered.excerpt[:EXCERPT_BYTES]),
+            excerpt=bytes(gathered.excerpt[: self._excerpt_bytes]),
         )
 
     async def aclose(self) -> None:
@@ -132,7 +135,7 @@ class Sender:
             progress.advance(Phase.BODY)
             async for chunk in stream:
                 gathered.excerpt += chunk
-                if len(gathered.excerpt) >= EXCERPT_BYTES:
+                if len(gathered.excerpt) >= self._excerpt_bytes:
                     break
         finally:
             await stream.aclose()

@@ -35,6 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "signalpost.alerts",
             "signalpost.clock",
+            "signalpost.direct",
             "signalpost.dispatch",
             "signalpost.embedded",
             "signalpost.engine",

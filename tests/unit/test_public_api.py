@@ -2,22 +2,34 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import signalpost
-from signalpost import errors
+from signalpost import direct, errors
 
 API_PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 
 
-def documented_names() -> list[str]:
-    return re.findall(r"^\| `(\w+)` \|", API_PAGE.read_text(), flags=re.MULTILINE)
+def documented_names(module: ModuleType) -> list[str]:
+    page = API_PAGE.read_text()
+    [part] = re.findall(
+        rf"^`from {module.__name__} import .*?(?=^`from |\Z)", page, re.MULTILINE | re.DOTALL
+    )
+    return re.findall(r"^\| `(\w+)` \|", part, flags=re.MULTILINE)
 
 
-def test_the_public_names_are_the_documented_ones() -> None:
-    """What `signalpost.__all__` holds and what docs/api.md lists are the same names, each once."""
-    assert signalpost.__all__ == sorted(documented_names())
+@pytest.mark.parametrize("module", [signalpost, direct], ids=lambda module: module.__name__)
+def test_the_public_names_are_the_documented_ones(module: ModuleType) -> None:
+    """What a door's `__all__` holds and what docs/api.md lists are the same names, each once."""
+    assert sorted(module.__all__) == sorted(documented_names(module))
+
+
+def test_every_error_of_sending_directly_is_at_its_door() -> None:
+    """Whoever sends directly can catch each error by a name of `signalpost.direct`."""
+    kinds = {name for name in errors.__all__ if issubclass(getattr(errors, name), errors.SendError)}
+    assert kinds | {"RetryExhausted"} <= set(direct.__all__)
 
 
 @pytest.mark.parametrize("name", signalpost.__all__)

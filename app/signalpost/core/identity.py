@@ -32,11 +32,12 @@ def check_key(value: object) -> str:
     raise SignalError(f"key: must be a printable text of 1 to {MAX_KEY_LENGTH} characters")
 
 
-def derived_id(kind: Literal["key", "body"], producer_id: str, material: bytes) -> UUID:
+def derived_id(kind: Literal["key", "body", "direct"], producer_id: str, material: bytes) -> UUID:
     """The id of a signal that came without one: the same on every machine and after a restart.
 
     The first 16 bytes of SHA-256 over `signalpost:`, kind, NUL, producer id, NUL and the material
-    (the producer's key in UTF-8, or the body without id), as a UUID of version 8 (RFC 9562, 5.8).
+    (the producer's key in UTF-8, or the body without id; for a delivery without outbox the URL, NUL
+    and the body), as a UUID of version 8 (RFC 9562, 5.8).
     """
     digest = sha256(f"signalpost:{kind}\0{producer_id}\0".encode() + material).digest()
     bits = int.from_bytes(digest[:16], "big")

@@ -20,8 +20,6 @@ from signalpost.errors import (
 
 __all__ = ["refused", "unknown", "unreachable", "worth_another_try"]
 
-_AGAIN = "call again with the same signal"
-
 # By SQLSTATE (PostgreSQL's documentation, appendix A).
 _BY_STATE: Mapping[str, tuple[type[EnqueueError], str | None]] = {
     "25006": (
@@ -40,8 +38,7 @@ _BY_STATE: Mapping[str, tuple[type[EnqueueError], str | None]] = {
     "42703": (SchemaError, None),
     "57014": (
         EnqueueTimeout,
-        "PostgreSQL cancelled the statement (its statement_timeout?) and nothing was written; "
-        + _AGAIN,
+        "PostgreSQL cancelled the statement (statement_timeout?), nothing was written; call again",
     ),
 }
 
@@ -50,32 +47,33 @@ _BY_STATE: Mapping[str, tuple[type[EnqueueError], str | None]] = {
 _PASSING = ("40", "53", "57", "58")
 
 
-def refused(error: DBAPIError, timeout: float) -> EnqueueError:
+def refused(error: DBAPIError, timeout: float, what: str = "signal") -> EnqueueError:
     """What a statement's error before COMMIT means; `timeout` is the call's, in seconds."""
+    again = f"call again with the same {what}"
     state = _sqlstate(error)
     if error.connection_invalidated:
         return DatabaseUnavailable(
-            f"the connection to PostgreSQL was lost before anything was written; {_AGAIN}"
+            f"the connection to PostgreSQL was lost before anything was written; {again}"
         )
     if state == "55P03":
         return EnqueueTimeout(
-            f"another transaction kept the same signal waiting for {timeout:g} s and "
-            f"nothing was written; {_AGAIN}"
+            f"another transaction kept the same {what} waiting for {timeout:g} s and "
+            f"nothing was written; {again}"
         )
     if state in _BY_STATE:
         kind, message = _BY_STATE[state]
         return kind(message)
     if state[:2] in _PASSING:
         return DatabaseUnavailable(
-            f"PostgreSQL could not take the signal just now (SQLSTATE {state}) and nothing was "
-            f"written; {_AGAIN}"
+            f"PostgreSQL could not take the {what} just now (SQLSTATE {state}) and nothing was "
+            f"written; {again}"
         )
     return EnqueueError(
-        f"PostgreSQL refused the signal (SQLSTATE {state or 'unknown'}) and nothing was written"
+        f"PostgreSQL refused the {what} (SQLSTATE {state or 'unknown'}) and nothing was written"
     )
 
 
-def unreachable(error: Exception) -> DatabaseUnavailable:
+def unreachable(error: Exception, what: str = "signal") -> DatabaseUnavailable:
     """What an error while connecting means."""
     cause = str(error.orig) if isinstance(error, DBAPIError) else type(error).__name__
     if isinstance(error, UnicodeError):
@@ -83,14 +81,14 @@ def unreachable(error: Exception) -> DatabaseUnavailable:
     first_line = cause.strip().splitlines()[0] if cause.strip() else "no reason given"
     return DatabaseUnavailable(
         f"PostgreSQL cannot be reached ({first_line}) and nothing was written; check DATABASE_URL "
-        f"and the server, then {_AGAIN}"
+        f"and the server, then call again with the same {what}"
     )
 
 
 def unknown(what: str) -> EnqueueUnknown:
     """`what` happened after COMMIT had been sent."""
     return EnqueueUnknown(
-        f"{what}, so the signal may or may not be enqueued; {_AGAIN}: "
+        f"{what}, so the signal may or may not be enqueued; call again with the same signal: "
         "it is recognised and never enqueued twice"
     )
 

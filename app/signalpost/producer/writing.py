@@ -37,13 +37,15 @@ _TRIES = 3
 class Attempt:
     """What a caller and the writing task both know: the deadline, and who was first at the end.
 
-    `timeout` is in seconds. Raises ValueError where it is none.
+    `timeout` is in seconds, `what` names in errors what is written. Raises ValueError where the
+    timeout is none.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, what: str = "signal") -> None:
         if not 0 < timeout <= LONGEST_SECONDS:
             raise ValueError("timeout must be seconds above 0")
         self.timeout = timeout
+        self.what = what
         self._deadline = time.monotonic() + timeout
         self._lock = threading.Lock()
         self._committing = False
@@ -84,7 +86,7 @@ class Attempt:
                 return unknown(f"PostgreSQL did not confirm the COMMIT {when}")
         return EnqueueTimeout(
             f"PostgreSQL was not done {when} and nothing was written; "
-            "call again with the same signal"
+            f"call again with the same {self.what}"
         )
 
     def check_wanted(self) -> None:
@@ -126,7 +128,7 @@ async def write(engine: AsyncEngine, work: Callable[[Connection, float], T], att
         try:
             connection = await engine.connect()
         except (SQLAlchemyError, OSError, ValueError) as error:  # a host may be no name at all
-            raise unreachable(error) from None
+            raise unreachable(error, attempt.what) from None
         attempt.uses(connection)
         try:
             done = await connection.run_sync(lambda sync: work(sync, attempt.lock_timeout))
@@ -135,7 +137,7 @@ async def write(engine: AsyncEngine, work: Callable[[Connection, float], T], att
             await _commit(connection)
             return done
         except DBAPIError as error:
-            trouble = refused(error, attempt.timeout)
+            trouble = refused(error, attempt.timeout, attempt.what)
             if attempt.over or not worth_another_try(error):
                 raise trouble from None
         finally:
