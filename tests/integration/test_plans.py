@@ -9,6 +9,12 @@ from sqlalchemy import Engine, event, text
 
 from signalpost.core.alerting import Pace
 from signalpost.repository import alerts, claims, liveness, pruning
+from signalpost.repository.cancelling import CANCELLABLE
+from signalpost.repository.changes import lines_since
+from signalpost.repository.overview import overview
+from signalpost.repository.reading import database_time
+from signalpost.repository.replaying import REPLAYABLE
+from signalpost.repository.selecting import Selection, select_ids
 from tests import rows
 
 WORKER = UUID(int=7)
@@ -95,6 +101,12 @@ def test_no_hot_statement_reads_the_finished_rows(full_outbox: Engine) -> None:
         "own": lambda c: claims.claims_of(c, [WORKER], limit=50),
         "silent": lambda c: liveness.silent_workers(c, own_id=WORKER, silence_seconds=10),
         "alerts": lambda c: alerts.claim_message(c, pace=Pace()),
+        "status": overview,
+        "cancel": lambda c: select_ids(c, Selection(), among=CANCELLABLE),
+        "replay": lambda c: select_ids(c, Selection(instrument="IBM"), among=REPLAYABLE),
+        "tail": lambda c: lines_since(
+            c, database_time(c), [WORKER], Selection(producer="tests"), most=100
+        ),
         "prune": lambda c: pruning.prune_finished(c, retention_days=30, limit=500),
     }
     large = {"deliveries", "signals", "attempts", "alerts"}

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, insert, text
 
 from signalpost import database
 from signalpost.core.lifecycle import Status
-from signalpost.models import AttemptRow
+from signalpost.models import AttemptRow, TroubleRow
 from signalpost.repository.overview import overview
 from signalpost.repository.reading import (
     database_time,
@@ -203,6 +203,47 @@ def test_an_overview_counts_what_waits(conn: Connection) -> None:
     assert (seen.due, seen.overdue) == (2, 1)
     assert seen.oldest_due_seconds == pytest.approx(30)
     assert overview_at(conn, now - timedelta(minutes=1)).oldest_due_seconds is None
+
+
+def test_an_overview_tells_of_the_last_minutes(conn: Connection) -> None:
+    """What was enqueued and what ended in the last five minutes, and no more, makes the rates."""
+    now = database_time(conn)
+    for minutes in (1, 4, 6):
+        moment = now - timedelta(minutes=minutes)
+        finished(conn, "delivered", created_at=moment, finished_at=moment)
+
+    seen = overview_at(conn, now).recently
+
+    assert (seen.enqueued, seen.enqueued_seconds) == (2, 300)
+    assert (seen.finished, seen.finished_seconds) == ({Status.DELIVERED: 2}, 300)
+
+
+def test_an_overview_counts_the_newest_and_says_so(conn: Connection) -> None:
+    """Past the bound the count is a least, and the rate is that of the newest: still true."""
+    now = database_time(conn)
+    for seconds in (10, 20, 30):
+        moment = now - timedelta(seconds=seconds)
+        finished(conn, "delivered", created_at=moment, finished_at=moment)
+
+    whole = overview(conn, now=now, most=4)
+    bounded = overview(conn, now=now, most=2)
+
+    assert not whole.finished_at_least
+    assert (bounded.finished[Status.DELIVERED], bounded.finished_at_least) == (2, True)
+    assert (bounded.recently.enqueued, bounded.recently.enqueued_seconds) == (2, 20)
+    assert bounded.recently.finished_seconds == 20
+
+
+def test_an_overview_tells_of_lasting_trouble(conn: Connection) -> None:
+    """What was told to the operator and has not ended stands in it, by its endpoint's name."""
+    desk = rows.add_endpoint(conn, name="desk")
+    conn.execute(
+        insert(TroubleRow).values(kind="endpoint_trouble", subject=str(desk), endpoint_id=desk)
+    )
+
+    [lasting] = overview(conn).lasting
+
+    assert (lasting.kind, lasting.subject) == ("endpoint_trouble", "desk")
 
 
 def test_an_overview_counts_what_has_ended(conn: Connection) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from typing import Any
@@ -163,3 +164,10 @@ def test_flower_is_closed_and_only_looks() -> None:
         "FLOWER_PORT": "1234",
         "FLOWER_BASIC_AUTH": "me:correct horse",
     }
+
+
+def test_a_connection_broken_by_ctrl_c_is_no_traceback() -> None:
+    """The pool, which would tell of it by one on standard error, is silent in a command."""
+    main(["--version"])
+
+    assert not logging.getLogger("sqlalchemy.pool").isEnabledFor(logging.ERROR)

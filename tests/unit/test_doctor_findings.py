@@ -13,6 +13,7 @@ from signalpost.doctor.findings import State
 from signalpost.doctor.outbox import of_clock, of_overview, of_server
 from signalpost.repository.health import ServerFacts
 from signalpost.repository.overview import Overview, WorkerLine
+from signalpost.repository.recent import Recently
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -41,8 +42,11 @@ SEEN = Overview(
     as_of=NOW,
     unfinished={Status.PENDING: 3, Status.SENDING: 0},
     dead_letters={},
+    dead_letters_at_least=False,
     finished={},
+    finished_at_least=False,
     window_hours=24,
+    recently=Recently(0, 300.0, {}, 300.0),
     due=3,
     overdue=0,
     oldest_due_seconds=0.5,
@@ -50,6 +54,7 @@ SEEN = Overview(
     oldest_alert_seconds=2.0,
     workers=(WORKER,),
     trouble=(),
+    lasting=(),
 )
 
 REDIS = {

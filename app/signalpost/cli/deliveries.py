@@ -20,7 +20,9 @@ from signalpost.cli.joining import (
     shared_options,
     transaction,
 )
-from signalpost.cli.printing import age, note, print_json, table
+from signalpost.cli.printing import age, note, print_json, table, utc
+from signalpost.cli.tailing import remark, tail
+from signalpost.cli.watching import watch_option
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -40,6 +42,7 @@ def deliveries() -> None:
     epilog=examples(
         "signalpost deliveries list --status dead --status expired",
         "signalpost deliveries list --endpoint broker --since 1h --json",
+        "signalpost deliveries list --watch --status delivered --status dead",
     ),
 )
 @click.option("--status", "statuses", multiple=True, type=click.Choice(_STATUSES))
@@ -51,7 +54,12 @@ def deliveries() -> None:
     metavar="ID",
     help="Only those older than this delivery: the next page.",
 )
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    help="How many, 50 by default; with --watch those to begin with, 10 by default.",
+)
+@watch_option
 @json_option
 @shared_options
 def list_command(
@@ -59,19 +67,38 @@ def list_command(
     statuses: Sequence[str],
     reason: str | None,
     before: values.IdRange | None,
-    limit: int,
+    limit: int | None,
+    every: float | None,
     as_json: bool,
     data: Path | None,
     **filters: Any,
 ) -> None:
-    """List deliveries, the newest first."""
+    """List deliveries, the newest first.
+
+    With --watch the newest come last, and below them each delivery that is enqueued, changes or
+    ends, as it happens, until Ctrl-C; with --json one a line. An attempt that is shorter than the
+    time between two looks shows by its result.
+    """
     from signalpost.repository import reading
 
+    filters["reason"] = reason
+    if every is not None:
+        if before is not None:
+            raise click.UsageError("--before is for pages; --watch has none")
+        tail(
+            data,
+            seconds=every,
+            statuses=statuses,
+            filters=filters,
+            limit=limit or 10,
+            as_json=as_json,
+        )
+    limit = limit or 50
     settings = find_settings(data, quiet=as_json)
     with transaction(settings) as conn:
         found = reading.list_deliveries(
             conn,
-            select(conn, statuses=statuses, reason=reason, **filters),
+            select(conn, statuses=statuses, **filters),
             before=None if before is None else one_delivery(conn, before),
             limit=limit,
         )
@@ -80,7 +107,7 @@ def list_command(
         print_json([asdict(line) for line in found])
         return
     table(
-        ("delivery", "instrument", "side", "endpoint", "status", "attempts", "age", "note"),
+        _COLUMNS,
         [_row(line, now) for line in found],
         empty="no deliveries here; `signalpost deliveries list` without options shows all",
     )
@@ -139,12 +166,13 @@ def one_delivery(conn: Connection, wanted: values.IdRange) -> UUID:
     )
 
 
+_COLUMNS = (
+    *("delivery", "instrument", "side", "endpoint", "status", "attempts"),
+    *("enqueued", "age", "note"),
+)
+
+
 def _row(line: DeliveryLine, now: datetime) -> tuple[object, ...]:
-    waiting = ""
-    if line.status == "pending" and line.next_attempt_at is not None:
-        until = (line.next_attempt_at - now).total_seconds()
-        waiting = f"next in {age(until)}" if until > 0 else f"due for {age(-until)}"
-    remark = "; ".join(filter(None, (line.reason, waiting)))
     return (
         line.delivery_id,
         line.instrument,
@@ -152,6 +180,7 @@ def _row(line: DeliveryLine, now: datetime) -> tuple[object, ...]:
         line.endpoint,
         line.status,
         line.attempts,
+        utc(line.created_at),
         age((now - line.created_at).total_seconds()),
-        remark,
+        remark(line, now),
     )

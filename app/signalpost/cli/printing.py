@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -21,10 +21,13 @@ __all__ = [
     "facts",
     "note",
     "print_json",
+    "print_json_line",
     "printable",
     "table",
+    "table_lines",
     "utc",
     "when",
+    "worded",
 ]
 
 _STYLES = {
@@ -41,6 +44,13 @@ _STYLES = {
     "alive": "green",
     "down": "bold red",
     "silent": "bold red",
+}
+
+
+# The same for what click draws.
+_CLICK_STYLES: dict[str, dict[str, Any]] = {
+    word: {"fg": style.split()[-1], "bold": style.startswith("bold") or None}
+    for word, style in _STYLES.items()
 }
 
 
@@ -85,9 +95,20 @@ def printable(content: bytes | str) -> str:
     )
 
 
+def worded(word: str) -> str:
+    """A status in its colour."""
+    return click.style(word, **_CLICK_STYLES[word]) if word in _CLICK_STYLES else word
+
+
 def print_json(content: object) -> None:
     """One JSON document on standard output; times as RFC 3339 in UTC."""
     click.echo(json.dumps(content, default=_json_value, indent=2, ensure_ascii=False))
+
+
+def print_json_line(content: object) -> None:
+    """One JSON document on one line, at once."""
+    click.echo(json.dumps(content, default=_json_value, ensure_ascii=False))
+    sys.stdout.flush()
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
@@ -99,6 +120,17 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: st
         _rich_table(columns, cells)
     else:
         _plain_table(columns, cells)
+
+
+def table_lines(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, more: int = 0
+) -> list[str]:
+    """A plain table as lines, its words in colour where they have one; `more` rows are left out."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    if not cells:
+        return [empty]
+    lines = list(_aligned([[column.upper() for column in columns], *cells]))
+    return [*lines, f"... and {more} more"] if more > 0 else lines
 
 
 def facts(pairs: Sequence[tuple[str, object]]) -> None:
@@ -113,11 +145,21 @@ def _cell(value: object) -> str:
 
 
 def _plain_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    lines = [[column.upper() for column in columns], *cells]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in _aligned([[column.upper() for column in columns], *cells]):
+        click.echo(click.unstyle(line))
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(padded).rstrip())
+        padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        padded[-1] = line[-1]
+        yield "  ".join(
+            shown.replace(cell, click.style(cell, **_CLICK_STYLES[cell]), 1)
+            if cell in _CLICK_STYLES
+            else shown
+            for cell, shown in zip(line, padded, strict=True)
+        ).rstrip()
 
 
 def _rich_table(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:

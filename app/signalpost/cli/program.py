@@ -6,6 +6,7 @@ at once.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -97,6 +98,8 @@ def root(ctx: click.Context) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    # Of a connection that Ctrl-C broke in mid-statement the pool would tell by a traceback.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     try:
         result: Any = root.main(args=words, prog_name="signalpost", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):

@@ -1,4 +1,4 @@
-"""`signalpost status`: the whole system on one screen."""
+"""`signalpost status`: the whole system on one screen, once or again and again."""
 
 from __future__ import annotations
 
@@ -13,61 +13,185 @@ from signalpost.cli.joining import (
     examples,
     find_settings,
     json_option,
-    open_engine,
     shared_options,
+    transaction,
 )
-from signalpost.cli.printing import age, facts, print_json, table
+from signalpost.cli.printing import age, print_json, print_json_line, table_lines, utc
+from signalpost.cli.redis_state import RedisState, redis_state
+from signalpost.cli.watching import draw, watch, watch_option
+from signalpost.core.lifecycle import Status
 
 if TYPE_CHECKING:
     from signalpost.repository.overview import Overview
+    from signalpost.repository.recent import Recently
     from signalpost.settings import Settings
 
 __all__ = ["status"]
 
+_MOST_LINES = 5
+"""Of workers, and of endpoints in trouble; --json has all."""
 
-@click.command(epilog=examples("signalpost status", "signalpost status --json | jq .overdue"))
+
+@click.command(
+    epilog=examples(
+        "signalpost status",
+        "signalpost status --watch",
+        "signalpost status --watch 10s --json >> status.jsonl",
+        "signalpost status --json | jq .overdue",
+    )
+)
+@watch_option
 @json_option
 @shared_options
-def status(*, as_json: bool, data: Path | None) -> None:
+def status(*, every: float | None, as_json: bool, data: Path | None) -> None:
     """The whole system on one screen.
 
-    Delivered, cancelled and superseded deliveries are counted over the last 24 hours, all others
-    exactly. The exit code is 0 also where something is in trouble.
+    Of finished deliveries only the newest 20,000 are counted; where there are more, a + stands
+    behind the number. With --watch and --json each look is one line. The exit code is 0 also where
+    something is in trouble.
     """
+    if every is None:
+        seen, redis, settings = _look(data)
+        if as_json:
+            print_json(_facts(seen, redis, settings))
+        else:
+            click.echo("\n".join(_screen(seen, redis, settings)))
+        return
+    _watch(data, seconds=every, as_json=as_json)
+
+
+def _watch(data: Path | None, *, seconds: float, as_json: bool) -> None:
+    def look() -> None:
+        found = _look(data)
+        if as_json:
+            print_json_line(_facts(*found))
+        else:
+            draw(_screen(*found))
+
+    def away(trouble: str) -> None:
+        if as_json:
+            print_json_line({"database_state": "down", "trouble": trouble})
+        else:
+            draw([f"database      {click.style('down', fg='red', bold=True)}  {trouble}", ""])
+
+    watch(look, away, seconds=seconds)
+
+
+def _look(data: Path | None) -> tuple[Overview, RedisState, Settings]:
     from signalpost.repository.overview import overview
 
+    # Anew each time: an embedded stack that was started again has other ports.
     settings = find_settings(data, quiet=True)
-    with open_engine(settings) as engine, engine.begin() as conn:
+    with transaction(settings) as conn:
         seen = overview(conn)
-    redis = _redis_state(settings.redis_url)
-    servers = {
+    return seen, redis_state(settings.redis_url), settings
+
+
+def _facts(seen: Overview, redis: RedisState, settings: Settings) -> dict[str, Any]:
+    return {
+        **asdict(seen),
         "database": address(settings.database_url),
         "database_source": settings.database_source,
+        "database_state": "up",
         "redis": address(settings.redis_url) if settings.redis_url else None,
         "redis_source": settings.redis_source,
-        "redis_state": redis,
+        "redis_state": redis.state,
+        "queues": redis.queues,
         "sending_enabled": settings.hmac_producer_enabled,
     }
-    if as_json:
-        print_json({**asdict(seen), **servers})
-    else:
-        _show(seen, servers, settings)
 
 
-def _show(seen: Overview, servers: dict[str, Any], settings: Settings) -> None:
-    facts(
-        (
-            ("database", f"up  {servers['database']} ({servers['database_source']})"),
-            ("redis", _redis_line(servers)),
-            ("sending", _sending(settings)),
-            ("waiting", _waiting(seen)),
-            ("dead letters", ", ".join(f"{n} {name}" for name, n in seen.dead_letters.items())),
-            ("last 24 h", _finished(seen)),
-            ("alerts", _alerts(seen)),
-        )
+def _screen(seen: Overview, redis: RedisState, settings: Settings) -> list[str]:
+    database = f"{_place(settings.database_url)} ({settings.database_source})"
+    facts = (
+        ("now", utc(seen.as_of)),
+        ("database", f"{_state('up')}  {database}"),
+        ("redis", _redis(redis, settings)),
+        ("queues", ", ".join(f"{n} {name}" for name, n in redis.queues.items()) or "-"),
+        ("sending", _sending(settings)),
+        ("waiting", _waiting(seen)),
+        ("last 5 min", _recently(seen.recently)),
+        ("last 24 h", _counts(seen.finished, more=seen.finished_at_least)),
+        ("dead letters", _counts(seen.dead_letters, more=seen.dead_letters_at_least)),
+        ("alerts", _alerts(seen)),
     )
-    click.echo("\nworkers")
-    table(
+    return [
+        *(f"{click.style(name.ljust(12), dim=True)}  {value}" for name, value in facts),
+        "",
+        *_workers(seen),
+        "",
+        *_trouble(seen),
+    ]
+
+
+def _state(state: str) -> str:
+    word, _, rest = state.partition(" ")
+    colours = {"up": "green", "down": "red"}
+    return click.style(word, fg=colours.get(word)) + (f" {rest}" if rest else "")
+
+
+def _redis(redis: RedisState, settings: Settings) -> str:
+    if settings.redis_url is None:
+        return "not set; deliveries go on from PostgreSQL, a little later than usual"
+    return f"{_state(redis.state)}  {_place(settings.redis_url)} ({settings.redis_source})"
+
+
+def _place(url: str) -> str:
+    """Server and database: all that a line of the screen has room for."""
+    return address(url).partition("://")[2].rpartition("@")[2]
+
+
+def _sending(settings: Settings) -> str:
+    if settings.hmac_producer_enabled:
+        return "enabled"
+    return click.style("DISABLED", fg="red", bold=True) + (
+        " by HMAC_PRODUCER_ENABLED=false: signals wait, and expire"
+    )
+
+
+def _counts(counts: Any, *, more: bool = False) -> str:
+    plus = "+" if more else ""
+    return ", ".join(f"{number:,}{plus} {name}" for name, number in counts.items())
+
+
+def _waiting(seen: Overview) -> str:
+    counts = _counts(seen.unfinished)
+    if seen.oldest_due_seconds is None:
+        return f"{counts}; nothing is due"
+    due = f"{seen.due:,} due, the oldest for {age(seen.oldest_due_seconds)}"
+    overdue = f"{seen.overdue:,} overdue"
+    return f"{counts}; {due}; {click.style(overdue, fg='red') if seen.overdue else overdue}"
+
+
+def _recently(recently: Recently) -> str:
+    delivered = recently.finished.get(Status.DELIVERED, 0)
+    dead = sum(recently.finished.values()) - delivered
+    return (
+        f"enqueued {_rate(recently.enqueued, recently.enqueued_seconds)}, "
+        f"delivered {_rate(delivered, recently.finished_seconds)}, "
+        f"ended otherwise {_rate(dead, recently.finished_seconds)}"
+    )
+
+
+def _rate(number: int, seconds: float) -> str:
+    """How often something happened, in the unit that says it best."""
+    a_second = number / max(seconds, 0.001)
+    if a_second >= 1:
+        return f"{a_second:,.1f}/s"
+    return f"{a_second * 60:,.1f}/min" if number else "0/min"
+
+
+def _alerts(seen: Overview) -> str:
+    if seen.oldest_alert_seconds is None:
+        return "all sent"
+    unsent = click.style(f"{seen.alerts_unsent:,} unsent", fg="yellow")
+    return f"{unsent}, the oldest for {age(seen.oldest_alert_seconds)}"
+
+
+def _workers(seen: Overview) -> list[str]:
+    # The silent ones first: those are to be looked at.
+    workers = sorted(seen.workers, key=lambda worker: worker.alive)
+    return table_lines(
         ("worker", "state", "renewed", "running for"),
         [
             (
@@ -76,61 +200,28 @@ def _show(seen: Overview, servers: dict[str, Any], settings: Settings) -> None:
                 f"{age((seen.as_of - worker.renewed_at).total_seconds())} ago",
                 age((seen.as_of - worker.started_at).total_seconds()),
             )
-            for worker in seen.workers
+            for worker in workers[:_MOST_LINES]
         ],
-        empty="  none; `signalpost up` starts the stack, `signalpost worker` a single one",
-    )
-    click.echo("\nendpoints with trouble")
-    table(
-        ("endpoint", "waiting for a retry", "dead letters in 24 h", "last failure"),
-        [(t.endpoint, t.retrying, t.dead_letters, t.last_failure) for t in seen.trouble],
-        empty="  none",
+        empty="no worker; `signalpost up` starts the stack, `signalpost worker` a single one",
+        more=len(workers) - _MOST_LINES,
     )
 
 
-def _redis_line(servers: dict[str, Any]) -> str:
-    if servers["redis"] is None:
-        return "not set; deliveries go on from PostgreSQL, a little later than usual"
-    return f"{servers['redis_state']}  {servers['redis']} ({servers['redis_source']})"
-
-
-def _sending(settings: Settings) -> str:
-    if settings.hmac_producer_enabled:
-        return "enabled"
-    return "DISABLED by HMAC_PRODUCER_ENABLED=false: signals wait, and expire"
-
-
-def _waiting(seen: Overview) -> str:
-    counts = ", ".join(f"{number} {name}" for name, number in seen.unfinished.items())
-    if seen.oldest_due_seconds is None:
-        return f"{counts}; nothing is due"
-    due = f"{seen.due} due, the oldest for {age(seen.oldest_due_seconds)}"
-    return f"{counts}; {due}; {seen.overdue} overdue"
-
-
-def _finished(seen: Overview) -> str:
-    return ", ".join(f"{number} {name}" for name, number in seen.finished.items())
-
-
-def _alerts(seen: Overview) -> str:
-    if seen.oldest_alert_seconds is None:
-        return "all sent"
-    return f"{seen.alerts_unsent} unsent, the oldest for {age(seen.oldest_alert_seconds)}"
-
-
-def _redis_state(url: str | None) -> str:
-    """`up`, or `down` with the kind of trouble; never the URL, which may hold a password."""
-    if url is None:
-        return "not set"
-    import redis
-
-    client = redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
-    try:
-        client.ping()
-    except redis.exceptions.AuthenticationError:
-        return "down (it refuses the password)"
-    except (redis.exceptions.RedisError, OSError) as error:
-        return f"down ({type(error).__name__})"
-    finally:
-        client.close()
-    return "up"
+def _trouble(seen: Overview) -> list[str]:
+    lasting = [
+        f"{one.kind.replace('_', ' ')} {one.subject} for "
+        f"{age((seen.as_of - one.began_at).total_seconds())}"
+        for one in seen.lasting[:_MOST_LINES]
+    ]
+    return [
+        *table_lines(
+            ("endpoint in trouble", "waiting for a retry", "dead letters in 24 h", "last failure"),
+            [
+                (one.endpoint, one.retrying, one.dead_letters, one.last_failure)
+                for one in seen.trouble[:_MOST_LINES]
+            ],
+            empty="no endpoint in trouble",
+            more=len(seen.trouble) - _MOST_LINES,
+        ),
+        *lasting,
+    ]

@@ -8,6 +8,7 @@ import subprocess
 from uuid import UUID, uuid4
 
 import pytest
+import redis
 from sqlalchemy import Engine, text
 
 from tests import rows
@@ -165,21 +166,46 @@ def test_the_status_is_one_screen(operator: Operator, dead_letter: UUID, engine:
     content = operator.json("status")
 
     for part in (
-        "up  postgresql://",
-        "up  redis://:***@",
+        "up  127.0.0.1:",
         "DISABLED by HMAC_PRODUCER_ENABLED=false",
         "0 pending, 0 sending; nothing is due",
         "1 dead, 0 expired",
         "1 delivered",
         "1 unsent, the oldest for",
         "host:42  alive",
-        "desk      0                    1                     timeout",
+        "desk                 0                    1                     timeout",
     ):
         assert part in told, part
     assert content["dead_letters"] == {"dead": 1, "expired": 0}
     assert content["redis_state"] == "up"
     assert content["sending_enabled"] is True
     assert content["workers"][0]["name"] == "host:42"
+
+
+def test_a_status_fits_on_a_screen(operator: Operator, dead_letter: UUID, engine: Engine) -> None:
+    """With two workers and one endpoint in trouble it has no more than 24 lines of 80."""
+    with engine.begin() as conn:
+        rows.add_worker(conn, name="a-host-name:123456")
+    lines = operator.run("status").stdout.splitlines()
+
+    # The folder of a stack may have any length; the place it stands in is the last of its line.
+    assert max(len(line.partition(" (")[0]) for line in lines) <= 80
+    assert len(lines) + 2 <= 24
+
+
+def test_a_status_tells_rates_and_queues(operator: Operator, endpoint: str, redis_url: str) -> None:
+    """What went through of late is a rate, what waits in Redis a number for each queue."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+        operator.run("send", operator.file(LINE, {**LINE, "instrument": "IBM"}))
+
+    told = operator.run("status").stdout
+    content = operator.json("status")
+
+    assert "enqueued 0.4/min, delivered 0/min" in told
+    assert "2 deliver, 0 drain, 0 alerts, 0 upkeep, 0 unacknowledged" in told
+    assert content["queues"]["deliver"] == 2
+    assert content["recently"]["enqueued"] == 2
 
 
 def test_a_status_without_redis_or_with_a_wrong_password_still_answers(bystander: Operator) -> None:

@@ -1,0 +1,85 @@
+"""Looking again and again until Ctrl-C: redrawn on a terminal, block below block elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import click
+
+from signalpost.cli import values
+from signalpost.cli.explaining import explain
+from signalpost.errors import SettingError
+
+__all__ = ["draw", "watch", "watch_option"]
+
+_SHORTEST_SECONDS = 0.2
+
+
+def _pace(text: str) -> float:
+    seconds = values.span(text)
+    if seconds < _SHORTEST_SECONDS:
+        raise click.BadParameter("must be 200ms or more")
+    return seconds
+
+
+watch_option = click.option(
+    "--watch",
+    "every",
+    is_flag=False,
+    flag_value="2s",
+    type=_pace,
+    metavar="[SPAN]",
+    help="Look again, every 2s or SPAN, until Ctrl-C.",
+)
+
+
+def watch(look: Callable[[], None], away: Callable[[str], None], *, seconds: float) -> NoReturn:
+    """Look for ever, every `seconds`; what stops it is Ctrl-C, or a reader that has gone.
+
+    A database that goes away while watching ends nothing: `away` is told in one line what is the
+    matter, and the next look tries again. At the first look such trouble is an error like any.
+    """
+    well_once = False
+    while True:
+        began = time.monotonic()
+        try:
+            look()
+            well_once = True
+        except Exception as error:
+            if not (well_once and _passes(error)):
+                raise
+            away(explain(error))
+        sys.stdout.flush()
+        time.sleep(max(0.0, seconds - (time.monotonic() - began)))
+
+
+def draw(lines: Sequence[str]) -> None:
+    """Show a block: over the one before on a terminal, below it and apart elsewhere."""
+    if not sys.stdout.isatty():
+        click.echo("\n".join([*lines, ""]))
+        return
+    height = shutil.get_terminal_size().lines
+    shown = list(lines)
+    if len(shown) >= height:
+        shown = [*shown[: height - 2], f"... and {len(shown) - height + 2} lines more"]
+    # The terminal itself cuts long lines while it does not wrap; nothing flickers, for each line is
+    # written over the old one.
+    sys.stdout.write("\x1b[?7l\x1b[H")
+    for line in shown:
+        click.echo(line, nl=False)
+        sys.stdout.write("\x1b[K\n")
+    sys.stdout.write("\x1b[J\x1b[?7h")
+
+
+def _passes(error: Exception) -> bool:
+    """Whether it is trouble of the servers, which may be well again at the next look."""
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+    if isinstance(error, BrokenPipeError):
+        return False
+    return isinstance(error, DBAPIError | PoolTimeout | OSError | SettingError)
