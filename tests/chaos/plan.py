@@ -1,0 +1,96 @@
+"""The fault schedule, drawn from a seed: what goes wrong, when, and for how long."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+ENDPOINTS = ("desk", "journal", "slow")
+RECEIVER_MODES = (
+    "error",
+    "busy",
+    "busy_date",
+    "conflict",
+    "timeout",
+    "reset",
+    "act_reset",
+    "drip",
+    "garbage",
+    "close",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of fault; its length is drawn between two numbers of seconds (0: at once)."""
+
+    name: str
+    shortest: float = 0.0
+    longest: float = 0.0
+
+
+KINDS = (
+    Kind("kill_deliver"),
+    Kind("term_deliver"),
+    Kind("kill_ops"),
+    Kind("kill_beat"),
+    Kind("freeze_deliver", 12, 16),
+    Kind("freeze_redis", 2, 8),
+    Kind("kill_redis_keep_data", 0, 3),
+    Kind("kill_redis_lose_data", 0, 3),
+    Kind("redis_gone", 20, 60),
+    Kind("redis_flushall"),
+    Kind("redis_client_kill"),
+    Kind("redis_client_pause", 2, 5),
+    Kind("postgres_fast", 0, 4),
+    Kind("postgres_immediate", 0, 4),
+    Kind("postgres_crash", 0, 4),
+    Kind("postgres_read_only", 3, 8),
+    Kind("link_redis_reset"),
+    Kind("link_redis_hold", 5, 15),
+    Kind("link_redis_delay", 3, 8),
+    Kind("link_postgres_reset"),
+    Kind("link_postgres_hold", 3, 14),
+    Kind("link_postgres_delay", 3, 8),
+    Kind("link_receiver_reset"),
+    Kind("link_receiver_hold", 3, 8),
+    Kind("link_receiver_delay", 3, 8),
+    Kind("link_receiver_refuse", 3, 8),
+    *(Kind(f"receiver_{mode}", 2, 8) for mode in RECEIVER_MODES),
+    Kind("telegram_down", 5, 15),
+    Kind("kill_strategy"),
+)
+BY_NAME = {kind.name: kind for kind in KINDS}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault of the schedule: begins `at` seconds after the start, lasts `seconds`."""
+
+    at: float
+    kind: str
+    seconds: float
+    number: int
+
+    @property
+    def end(self) -> float:
+        """Seconds after the start when it is healed."""
+        return self.at + self.seconds
+
+
+def schedule(seed: int, length: float, kinds: Sequence[str], every: float) -> list[Fault]:
+    """Faults over `length` seconds, one about every `every` seconds, all kinds before any twice."""
+    chance = random.Random(seed)
+    faults: list[Fault] = []
+    at = 2.0
+    bag: list[str] = []
+    while at < length:
+        if not bag:
+            bag = list(kinds)
+            chance.shuffle(bag)
+        kind = BY_NAME[bag.pop()]
+        seconds = round(chance.uniform(kind.shortest, kind.longest), 2)
+        faults.append(Fault(round(at, 2), kind.name, seconds, len(faults)))
+        at += chance.uniform(0.5, 1.5) * every
+    return faults

@@ -1,0 +1,243 @@
+"""The verdict: producers' journals, the database and the receivers' ledgers held together."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from tests.chaos.ledger import LEDGER
+from tests.chaos.links import WIRE
+
+FINDINGS = ("lost", "silent", "duplicated", "late", "misordered", "altered", "wrong_status")
+_SURE = ("delivered", "rejected")
+
+
+@dataclass
+class Verdict:
+    """What was found; each finding in a line of text, by its kind."""
+
+    found: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in FINDINGS})
+    statuses: Counter[str] = field(default_factory=Counter)
+    causes: Counter[str] = field(default_factory=Counter)
+    signals: int = 0
+    latencies: list[tuple[float, float]] = field(default_factory=list)
+    """(when it was enqueued, seconds from there to the first acceptance)"""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Findings by kind."""
+        return {kind: len(lines) for kind, lines in self.found.items()}
+
+    def finds(self, kind: str, text: str) -> None:
+        """Note one finding."""
+        self.found[kind].append(text)
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a file; a last one that was cut is left out."""
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def judge(folder: Path, database_url: str, messages: set[str]) -> Verdict:
+    """Compare everything; `messages` are the ids of the messages that the Bot API's stand-in took."""
+    verdict = Verdict()
+    journal = [line for path in folder.glob("journal-*.jsonl") for line in _of(path)]
+    ledger = lines_of(folder / LEDGER)
+    with psycopg.connect(database_url, row_factory=dict_row) as connection:
+        deliveries = _rows(
+            connection,
+            "SELECT d.id::text, d.signal_id::text AS signal, e.name AS endpoint, d.status, d.reason,"
+            " d.maybe_received, d.expires_at, d.attempts"
+            " FROM signalpost.deliveries d JOIN signalpost.endpoints e ON e.id = d.endpoint_id",
+        )
+        attempts = _rows(
+            connection,
+            "SELECT delivery_id::text AS id, number, outcome, failure, phase, status_code"
+            " FROM signalpost.attempts ORDER BY number",
+        )
+        alerts = _rows(
+            connection,
+            "SELECT delivery_id::text AS id, kind, sent_at, receipt FROM signalpost.alerts",
+        )
+    by_id = {row["id"]: row for row in deliveries}
+    verdict.statuses = Counter(row["status"] for row in deliveries)
+    _lost(verdict, journal, by_id)
+    _silent(verdict, deliveries, alerts, messages)
+    _duplicated(verdict, ledger, attempts)
+    _late(verdict, lines_of(folder / WIRE))
+    _misordered(verdict, ledger)
+    _altered(verdict, journal, ledger, by_id)
+    _wrong_status(verdict, deliveries, ledger)
+    _timed(verdict, journal, ledger)
+    return verdict
+
+
+def _of(path: Path) -> list[dict[str, Any]]:
+    return [{**line, "who": path.stem.removeprefix("journal-")} for line in lines_of(path)]
+
+
+def _rows(connection: psycopg.Connection[dict[str, Any]], question: str) -> list[dict[str, Any]]:
+    return connection.execute(question).fetchall()  # type: ignore[arg-type]  # a constant
+
+
+def _lost(
+    verdict: Verdict, journal: list[dict[str, Any]], by_id: dict[str, dict[str, Any]]
+) -> None:
+    """What a strategy was told is enqueued stands in the database and has ended."""
+    enqueued: set[str] = set()
+    never: set[str] = set()
+    unsure: set[tuple[str, int]] = set()
+    called: dict[tuple[str, int], str] = {}
+    for line in journal:
+        keys = [(line["who"], n) for n in line["n"]]
+        if line["op"] == "call":
+            called |= dict(zip(keys, line["signals"], strict=True))
+        if line["op"] == "unknown":
+            unsure |= set(keys)
+        if line["op"] in ("refused", "rolled_back"):
+            never |= {called[key] for key in keys if key not in unsure}
+        if line["op"] == "enqueued":
+            enqueued |= set(line["signals"])
+            for signal, deliveries in zip(line["signals"], line["deliveries"], strict=True):
+                for endpoint, delivery in deliveries.items():
+                    row = by_id.get(delivery)
+                    if row is None or row["signal"] != signal or row["endpoint"] != endpoint:
+                        verdict.finds("lost", f"{delivery} of {signal} to {endpoint} is not there")
+                    elif row["status"] in ("pending", "sending"):
+                        verdict.finds("lost", f"{delivery} to {endpoint} is {row['status']}")
+    verdict.signals = len(enqueued)
+    for row in by_id.values():
+        if row["signal"] in never - enqueued:
+            verdict.finds("wrong_status", f"{row['id']} exists, though its enqueueing failed")
+
+
+def _silent(
+    verdict: Verdict,
+    deliveries: Iterable[dict[str, Any]],
+    alerts: Iterable[dict[str, Any]],
+    messages: set[str],
+) -> None:
+    """Whatever is dead or expired is linked to a message that the operator has."""
+    told = {a["id"] for a in alerts if a["sent_at"] is not None and a["receipt"] in messages}
+    for row in deliveries:
+        if row["status"] in ("dead", "expired") and row["id"] not in told:
+            verdict.finds("silent", f"{row['id']} is {row['status']} ({row['reason']}), untold")
+
+
+def _duplicated(
+    verdict: Verdict, ledger: list[dict[str, Any]], attempts: Iterable[dict[str, Any]]
+) -> None:
+    """A second arrival after an effect needs a cause: the first one's outcome was unknown."""
+    by_delivery: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for attempt in attempts:
+        by_delivery[attempt["id"]][attempt["number"]] = attempt
+    acted: dict[str, dict[str, Any]] = {}
+    for entry in ledger:
+        key = entry["key"]
+        if key in acted and entry["valid"]:
+            first = acted[key]
+            attempt = by_delivery[key].get(first["attempt"])
+            if attempt is None or attempt["outcome"] in _SURE:
+                told = "has no record" if attempt is None else f"is {attempt['outcome']}"
+                verdict.finds(
+                    "duplicated",
+                    f"{key} came again as attempt {entry['attempt']}, though attempt "
+                    f"{first['attempt']}, which was acted on, {told}",
+                )
+            else:
+                failure = attempt["failure"] or attempt["status_code"]
+                verdict.causes[f"{attempt['outcome']}: {failure}"] += 1
+        elif entry["acted"]:
+            acted[key] = entry
+
+
+def _late(verdict: Verdict, wire: Iterable[dict[str, Any]]) -> None:
+    """No first byte after the expiry; what the proxy itself was late by is taken off."""
+    for request in wire:
+        if request["x-signalpost-expires-at"] in (None, "never"):
+            continue
+        expires = datetime.fromisoformat(request["x-signalpost-expires-at"]).timestamp()
+        over = request["at"] - request["lag"] - expires
+        if over > 0:
+            key = request["x-idempotency-key"]
+            verdict.finds("late", f"{key} was begun {over:.3f} s after its expiry")
+
+
+def _misordered(verdict: Verdict, ledger: Iterable[dict[str, Any]]) -> None:
+    """Where a sequence is sent, first acceptances come in its order."""
+    last: dict[tuple[str, str], int] = {}
+    for entry in ledger:
+        if not entry["sequence"] or not entry["acted"] or entry["again"]:
+            continue
+        place = (entry["endpoint"], entry.get("instrument") or "")
+        number = int(entry["sequence"])
+        if number <= last.get(place, 0):
+            verdict.finds("misordered", f"{entry['key']}: {number} after {last[place]}")
+        last[place] = max(number, last.get(place, 0))
+
+
+def _altered(
+    verdict: Verdict,
+    journal: Iterable[dict[str, Any]],
+    ledger: Iterable[dict[str, Any]],
+    by_id: dict[str, dict[str, Any]],
+) -> None:
+    """Every body that arrives verifies, and is what the strategy made."""
+    made: dict[str, str] = {}
+    for line in journal:
+        if line["op"] == "call":
+            made |= dict(zip(line["signals"], line["sha256"], strict=True))
+    for entry in ledger:
+        row = by_id.get(entry["key"])
+        if not entry["valid"]:
+            verdict.finds("altered", f"{entry['key']} does not verify at {entry['endpoint']}")
+        elif made.get(entry["signal"]) != entry["sha256"]:
+            verdict.finds("altered", f"{entry['key']} has another body than its strategy made")
+        elif row is None or row["signal"] != entry["signal"] or row["endpoint"] != entry["endpoint"]:
+            verdict.finds("altered", f"{entry['key']} came with a signal that is not its own")
+
+
+def _wrong_status(
+    verdict: Verdict, deliveries: Iterable[dict[str, Any]], ledger: Iterable[dict[str, Any]]
+) -> None:
+    """Delivered means that a receiver acted; an effect is never denied."""
+    acted = {entry["key"] for entry in ledger if entry["acted"]}
+    seen = {entry["key"] for entry in ledger}
+    for row in deliveries:
+        if row["status"] == "delivered" and row["id"] not in acted:
+            # 409 after an attempt without proof of refusal counts as delivered (design, outcomes).
+            how = "was seen" if row["id"] in seen else "was never seen"
+            verdict.finds("wrong_status", f"{row['id']} is delivered; by the ledger it {how}")
+        if row["status"] != "delivered" and row["id"] in acted and not row["maybe_received"]:
+            verdict.finds("wrong_status", f"{row['id']} is {row['status']}, surely; it was acted on")
+
+
+def _timed(
+    verdict: Verdict, journal: Iterable[dict[str, Any]], ledger: Iterable[dict[str, Any]]
+) -> None:
+    first: dict[str, float] = {}
+    for entry in ledger:
+        if entry["acted"]:
+            first.setdefault(entry["key"], entry["at"])
+    for line in journal:
+        if line["op"] == "enqueued":
+            for deliveries in line["deliveries"]:
+                for delivery in deliveries.values():
+                    if delivery in first:
+                        verdict.latencies.append((line["at"], first[delivery] - line["at"]))
