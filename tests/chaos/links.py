@@ -53,7 +53,7 @@ class Requests:
 
     def feed(self, data: bytes, at: float) -> list[dict[str, object]]:
         """The requests whose head ended in `data`, each with the time of its first byte."""
-        found = []
+        found: list[dict[str, object]] = []
         while data:
             if self._body_left:
                 eaten = min(self._body_left, len(data))

@@ -51,10 +51,12 @@ def table(
         "",
         f"signals     {verdict.signals}",
         "deliveries  " + ", ".join(f"{n} {status}" for status, n in verdict.statuses.items()),
-        f"latency     calm p50 {median(calm) * 1000 if calm else 0:.0f} ms, "
-        f"p99 {quantile(calm, 0.99) * 1000:.0f} ms; "
-        f"during faults p50 {median(storm) if storm else 0:.2f} s, "
-        f"p99 {quantile(storm, 0.99):.2f} s (enqueue to the first acceptance)",
+        (
+            f"latency     calm p50 {median(calm) * 1000 if calm else 0:.0f} ms, "
+            f"p99 {quantile(calm, 0.99) * 1000:.0f} ms; "
+            f"during faults p50 {median(storm) if storm else 0:.2f} s, "
+            f"p99 {quantile(storm, 0.99):.2f} s (enqueue to the first acceptance)"
+        ),
         "duplicates  " + (_told(verdict.causes) or "none"),
         "",
     ]
@@ -94,7 +96,7 @@ def picture(path: Path, folder: Path, faults: Sequence[Fault], begun: float) -> 
     def x(at: float) -> float:
         return LEFT + at / seconds * (WIDTH - LEFT)
 
-    def line(counts: Counter[int], colour: str) -> str:
+    def curve(counts: Counter[int], colour: str) -> str:
         points = " ".join(
             f"{x(second):.1f},{TOP + HEIGHT * (1 - counts[second] / most):.1f}"
             for second in range(seconds + 1)
@@ -102,8 +104,10 @@ def picture(path: Path, folder: Path, faults: Sequence[Fault], begun: float) -> 
         return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
 
     parts: list[Any] = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT + 60}" '
-        'font-family="sans-serif" font-size="10">',
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT + 60}" '
+            'font-family="sans-serif" font-size="10">'
+        ),
         f'<rect width="{WIDTH}" height="{HEIGHT + 60}" fill="white"/>',
     ]
     for fault in faults:
@@ -113,13 +117,15 @@ def picture(path: Path, folder: Path, faults: Sequence[Fault], begun: float) -> 
             f'fill="#d33" fill-opacity="0.15"><title>{fault.kind}</title></rect>'
         )
     parts += [
-        line(enqueued, "#888"),
-        line(accepted, "#06c"),
+        curve(enqueued, "#888"),
+        curve(accepted, "#06c"),
         f'<text x="4" y="{TOP + 8}">{most}/s</text>',
         f'<text x="{LEFT}" y="{HEIGHT + TOP + 16}">0 s</text>',
         f'<text x="{WIDTH - 40}" y="{HEIGHT + TOP + 16}">{seconds} s</text>',
-        f'<text x="{LEFT}" y="{HEIGHT + TOP + 34}">grey: deliveries enqueued a second; '
-        "blue: requests that receivers acted on; red: a fault</text>",
+        (
+            f'<text x="{LEFT}" y="{HEIGHT + TOP + 34}">grey: deliveries enqueued a second; '
+            "blue: requests that receivers acted on; red: a fault</text>"
+        ),
         "</svg>",
     ]
     path.parent.mkdir(exist_ok=True)

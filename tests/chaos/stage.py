@@ -16,21 +16,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
 import redis
+from sqlalchemy import create_engine
 
 from signalpost.database import migrate
-from signalpost.demo.telegram_standin import BAD_GATEWAY, TelegramStandIn
+from signalpost.demo.telegram_standin import TelegramStandIn
 from signalpost.repository.endpoints import NewEndpoint, add_endpoint
 from signalpost.secretbox import SecretBox
 from signalpost.settings import load_settings
-from sqlalchemy import create_engine
 from tests import stack
 from tests.chaos.plan import ENDPOINTS
 from tests.processes import Program, clean_environment, signalpost
@@ -136,9 +137,6 @@ class Telegram:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self.standin.__aenter__(), self._loop).result(10)
 
-    def down(self) -> None:
-        self.standin.fail_until_healed(BAD_GATEWAY)
-
     def end(self) -> None:
         leave = self.standin.__aexit__(None, None, None)
         asyncio.run_coroutine_threadsafe(leave, self._loop).result(10)
@@ -178,7 +176,7 @@ class Stage:
         targets = {
             "postgres": urlsplit(self.postgres.url()).netloc.rpartition("@")[2],
             "redis": urlsplit(self.redis.url()).netloc.rpartition("@")[2],
-            **{name: f"127.0.0.1:{port}" for name in ENDPOINTS},
+            **dict.fromkeys(ENDPOINTS, f"127.0.0.1:{port}"),
         }
         self.links = Talker("links", str(self.folder), *(f"{n}={t}" for n, t in targets.items()))
         self._ending.callback(self.links.end)
@@ -221,7 +219,7 @@ class Stage:
         """Start the roles, and wait until they take messages."""
         roles = {f"deliver-{number}": "deliver" for number in range(1, deliver + 1)}
         for name, role in {**roles, "ops": "ops", "beat": "beat"}.items():
-            self.workers[name] = Kept(name, lambda role=role: self._worker(role), self.say)
+            self.workers[name] = Kept(name, partial(self._worker, role), self.say)
             self._ending.callback(self.workers[name].end)
         for name, kept in self.workers.items():
             if name != "beat":

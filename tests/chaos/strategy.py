@@ -133,7 +133,8 @@ class Strategy:
                 form = "sync"
             else:
                 deliveries = [
-                    {one.endpoint: str(one.delivery_id) for one in each.deliveries} for each in taken
+                    {one.endpoint: str(one.delivery_id) for one in each.deliveries}
+                    for each in taken
                 ]
                 op = "rolled_back" if form == "undone" else "enqueued"
                 self._journal.write(

@@ -55,15 +55,15 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 def judge(folder: Path, database_url: str, messages: set[str]) -> Verdict:
-    """Compare everything; `messages` are the ids of the messages that the Bot API's stand-in took."""
+    """Compare everything; `messages` are the ids of what the Bot API's stand-in took."""
     verdict = Verdict()
     journal = [line for path in folder.glob("journal-*.jsonl") for line in _of(path)]
     ledger = lines_of(folder / LEDGER)
     with psycopg.connect(database_url, row_factory=dict_row) as connection:
         deliveries = _rows(
             connection,
-            "SELECT d.id::text, d.signal_id::text AS signal, e.name AS endpoint, d.status, d.reason,"
-            " d.maybe_received, d.expires_at, d.attempts"
+            "SELECT d.id::text, d.signal_id::text AS signal, e.name AS endpoint, d.status,"
+            " d.reason, d.maybe_received"
             " FROM signalpost.deliveries d JOIN signalpost.endpoints e ON e.id = d.endpoint_id",
         )
         attempts = _rows(
@@ -93,7 +93,7 @@ def _of(path: Path) -> list[dict[str, Any]]:
 
 
 def _rows(connection: psycopg.Connection[dict[str, Any]], question: str) -> list[dict[str, Any]]:
-    return connection.execute(question).fetchall()  # type: ignore[arg-type]  # a constant
+    return connection.execute(question.encode()).fetchall()
 
 
 def _lost(
@@ -101,9 +101,29 @@ def _lost(
 ) -> None:
     """What a strategy was told is enqueued stands in the database and has ended."""
     enqueued: set[str] = set()
-    never: set[str] = set()
-    unsure: set[tuple[str, int]] = set()
+    for line in journal:
+        if line["op"] != "enqueued":
+            continue
+        enqueued |= set(line["signals"])
+        for signal, deliveries in zip(line["signals"], line["deliveries"], strict=True):
+            for endpoint, delivery in deliveries.items():
+                row = by_id.get(delivery)
+                if row is None or (row["signal"], row["endpoint"]) != (signal, endpoint):
+                    verdict.finds("lost", f"{delivery} of {signal} to {endpoint} is not there")
+                elif row["status"] in ("pending", "sending"):
+                    verdict.finds("lost", f"{delivery} to {endpoint} is {row['status']}")
+    verdict.signals = len(enqueued)
+    never = _never_written(journal) - enqueued
+    for row in by_id.values():
+        if row["signal"] in never:
+            verdict.finds("wrong_status", f"{row['id']} exists, though its enqueueing failed")
+
+
+def _never_written(journal: list[dict[str, Any]]) -> set[str]:
+    """The ids of signals that a strategy was told are surely not enqueued, whenever it asked."""
     called: dict[tuple[str, int], str] = {}
+    unsure: set[tuple[str, int]] = set()
+    never: set[str] = set()
     for line in journal:
         keys = [(line["who"], n) for n in line["n"]]
         if line["op"] == "call":
@@ -112,19 +132,7 @@ def _lost(
             unsure |= set(keys)
         if line["op"] in ("refused", "rolled_back"):
             never |= {called[key] for key in keys if key not in unsure}
-        if line["op"] == "enqueued":
-            enqueued |= set(line["signals"])
-            for signal, deliveries in zip(line["signals"], line["deliveries"], strict=True):
-                for endpoint, delivery in deliveries.items():
-                    row = by_id.get(delivery)
-                    if row is None or row["signal"] != signal or row["endpoint"] != endpoint:
-                        verdict.finds("lost", f"{delivery} of {signal} to {endpoint} is not there")
-                    elif row["status"] in ("pending", "sending"):
-                        verdict.finds("lost", f"{delivery} to {endpoint} is {row['status']}")
-    verdict.signals = len(enqueued)
-    for row in by_id.values():
-        if row["signal"] in never - enqueued:
-            verdict.finds("wrong_status", f"{row['id']} exists, though its enqueueing failed")
+    return never
 
 
 def _silent(
@@ -152,17 +160,17 @@ def _duplicated(
         key = entry["key"]
         if key in acted and entry["valid"]:
             first = acted[key]
-            attempt = by_delivery[key].get(first["attempt"])
-            if attempt is None or attempt["outcome"] in _SURE:
-                told = "has no record" if attempt is None else f"is {attempt['outcome']}"
+            earlier = by_delivery[key].get(first["attempt"])
+            if earlier is None or earlier["outcome"] in _SURE:
+                told = "has no record" if earlier is None else f"is {earlier['outcome']}"
                 verdict.finds(
                     "duplicated",
                     f"{key} came again as attempt {entry['attempt']}, though attempt "
                     f"{first['attempt']}, which was acted on, {told}",
                 )
             else:
-                failure = attempt["failure"] or attempt["status_code"]
-                verdict.causes[f"{attempt['outcome']}: {failure}"] += 1
+                failure = earlier["failure"] or earlier["status_code"]
+                verdict.causes[f"{earlier['outcome']}: {failure}"] += 1
         elif entry["acted"]:
             acted[key] = entry
 
@@ -209,7 +217,9 @@ def _altered(
             verdict.finds("altered", f"{entry['key']} does not verify at {entry['endpoint']}")
         elif made.get(entry["signal"]) != entry["sha256"]:
             verdict.finds("altered", f"{entry['key']} has another body than its strategy made")
-        elif row is None or row["signal"] != entry["signal"] or row["endpoint"] != entry["endpoint"]:
+        elif (
+            row is None or row["signal"] != entry["signal"] or row["endpoint"] != entry["endpoint"]
+        ):
             verdict.finds("altered", f"{entry['key']} came with a signal that is not its own")
 
 
@@ -225,7 +235,9 @@ def _wrong_status(
             how = "was seen" if row["id"] in seen else "was never seen"
             verdict.finds("wrong_status", f"{row['id']} is delivered; by the ledger it {how}")
         if row["status"] != "delivered" and row["id"] in acted and not row["maybe_received"]:
-            verdict.finds("wrong_status", f"{row['id']} is {row['status']}, surely; it was acted on")
+            verdict.finds(
+                "wrong_status", f"{row['id']} is {row['status']}, surely; it was acted on"
+            )
 
 
 def _timed(
