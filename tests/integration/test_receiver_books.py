@@ -446,6 +446,23 @@ async def test_a_database_that_is_away_is_503(postgres_desk: PostgresDesk) -> No
     assert (await post(desk.app(), replace(facts, attempt=2))).status_code == 201
 
 
+async def test_a_row_that_somebody_keeps_locked_holds_nothing_up_for_ever(
+    postgres_desk: PostgresDesk,
+) -> None:
+    """A handler waits for another program's lock so long and no longer, and is tried again."""
+    desk = postgres_desk
+    book = desk.open_book(busy_seconds=0.05)
+    facts = outgoing()
+    with psycopg.connect(desk.address) as other:
+        other.execute("LOCK TABLE orders")
+        held = await post(desk.app(book=book), facts)
+
+    assert held.status_code == 500
+    assert "LockNotAvailable" in desk.seen[-1].detail
+    assert (await post(desk.app(book=book), replace(facts, attempt=2))).status_code == 201
+    book.close()
+
+
 async def test_a_lazy_server_still_commits_to_disk(postgres_desk: PostgresDesk) -> None:
     """Where a database commits asynchronously, the book does not: a 201 must outlive a crash."""
     desk = postgres_desk

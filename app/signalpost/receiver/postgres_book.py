@@ -45,8 +45,13 @@ CREATE TABLE IF NOT EXISTS signalpost_sequences (
 """
 _HAS_TABLES = "SELECT to_regclass('signalpost_received'), to_regclass('signalpost_sequences')"
 _LOCK_OF_TABLES = 0x7369676E616C  # "signal": one process at a time makes tables
-_TAKE_KEYS = (
-    "SELECT bool_and(pg_try_advisory_xact_lock(hashtextextended(key, 0)))"
+# For this transaction only, so that a pooler's next client finds its own settings. A server told to
+# commit lazily would let a 201 be lost with a crash; stricter levels stay.
+_BEGIN = (
+    "SELECT bool_and(pg_try_advisory_xact_lock(hashtextextended(key, 0))),"
+    " set_config('lock_timeout', %s, true),"
+    " set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit')"
+    " IN ('off', 'local') THEN 'on' ELSE current_setting('synchronous_commit') END, true)"
     " FROM unnest(%s::text[]) AS key"
 )
 # A network that swallows everything is noticed within half a minute, not after two hours.
@@ -73,13 +78,24 @@ class PostgresBook(Book[PlainConnection]):
         name: which endpoint it is for, where several keep their books in one database.
         keep_days: how long a key is remembered; keep it longer than the sender's RETENTION_DAYS,
             since a dead letter can be replayed for that long; at least 1.
+        busy_seconds: how long the handler waits for a row that another program has locked; then
+            the driver's LockNotAvailable comes out of it, and the sender tries again.
 
     Raises errors.BookError where the database cannot be used, errors.ConfigurationError for
     arguments that cannot work.
     """
 
-    def __init__(self, address: str, *, name: str = "", keep_days: float = 90) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        name: str = "",
+        keep_days: float = 90,
+        busy_seconds: float = 5,
+    ) -> None:
         self._address = address
+        # At least 1 ms, for 0 would mean for ever.
+        self._lock_timeout = f"{max(1, round(busy_seconds * 1000))}ms"
         self._connection: PlainConnection
         super().__init__(name=name, keep_days=keep_days)
 
@@ -111,8 +127,9 @@ class PostgresBook(Book[PlainConnection]):
         if entry.sequence is not None:
             keys.append(f"order {entry.ordering_key}")
         with connection.transaction():
-            taken = connection.execute(_TAKE_KEYS, [[f"signalpost {self.name} {k}" for k in keys]])
-            if taken.fetchone() != (True,):
+            locks = [f"signalpost {self.name} {key}" for key in keys]
+            begun = connection.execute(_BEGIN, [self._lock_timeout, locks]).fetchone()
+            if begun is None or not begun[0]:
                 raise Busy
             yield connection
 
@@ -140,11 +157,6 @@ class PostgresBook(Book[PlainConnection]):
 def _connect(address: str) -> PlainConnection:
     connection = psycopg.connect(address, **_CONNECTION)
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-    # A server told to commit lazily would let a 201 be lost with a crash. Stricter levels stay.
-    connection.execute(
-        "SELECT set_config('synchronous_commit', 'on', false)"
-        " WHERE current_setting('synchronous_commit') IN ('off', 'local')"
-    )
     return connection
 
 
