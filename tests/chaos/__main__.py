@@ -16,11 +16,10 @@ from tests.chaos.faults import begin
 from tests.chaos.plan import BY_NAME, Fault, schedule
 from tests.chaos.report import picture, table, write_json
 from tests.chaos.stage import Stage
-from tests.chaos.verdict import Verdict, judge
+from tests.chaos.verdict import Verdict, gather, judge
 
 BUILD = Path("build")
 LATE_SECONDS = 2.0
-DRAIN_SECONDS = 150.0
 OVERDUE = (
     "SELECT count(*) FROM signalpost.deliveries WHERE status = 'pending'"
     " AND next_attempt_at < clock_timestamp() - make_interval(secs => %s)"
@@ -32,8 +31,11 @@ UNSENT = "SELECT count(*) FROM signalpost.alerts WHERE sent_at IS NULL"
 class Run:
     """One run: faults are done and healed in time, and what each cost is watched."""
 
-    def __init__(self, stage: Stage, faults: list[Fault], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, stage: Stage, faults: list[Fault], drain_seconds: float, say: Callable[[str], None]
+    ) -> None:
         self._stage, self._faults, self._say = stage, faults, say
+        self._drain_seconds = drain_seconds
         self.recovered: dict[int, float] = {}
         self.begun = time.time()
 
@@ -55,7 +57,7 @@ class Run:
 
     def _watch(self, fault: Fault) -> None:
         healed = time.time()
-        while time.time() - healed < DRAIN_SECONDS:
+        while time.time() - healed < self._drain_seconds:
             if self._count(OVERDUE, LATE_SECONDS) == 0:
                 self.recovered[fault.number] = time.time() - healed
                 return
@@ -73,7 +75,7 @@ class Run:
 
     def drain(self) -> bool:
         """Wait, at most so long, until every delivery has ended and every alert is sent."""
-        end = time.time() + DRAIN_SECONDS
+        end = time.time() + self._drain_seconds
         while time.time() < end:
             if self._count(OPEN) == 0 and self._count(UNSENT) == 0:
                 return True
@@ -99,15 +101,15 @@ def main(argv: list[str]) -> int:
         stage = Stage(folder, seed, ending, say)
         stage.start_workers()
         stage.start_strategies(asked.strategies, length, asked.rate)
-        run = Run(stage, faults, say)
+        run = Run(stage, faults, asked.drain, say)
         run.go()
         if not stage.strategies_ended(length + 60):
             say("a strategy did not end")
         say("everything is healed; waiting for the rest")
         if not run.drain():
-            say(f"not drained within {DRAIN_SECONDS:g} s")
+            say(f"not drained within {asked.drain:g} s")
         messages = {str(m.message_id) for m in stage.telegram.standin.messages}
-        verdict = judge(folder, stage.postgres.url(), messages)
+        verdict = judge(gather(folder, stage.postgres.url()), messages)
         _keep_logs(stage, folder)
         write_json(BUILD / "chaos.json", seed, faults, verdict)
         picture(BUILD / "chaos.svg", folder, faults, run.begun)
@@ -130,6 +132,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--rate", type=float, default=12.0, help="calls a second")
     parser.add_argument("--every", type=float, default=8.0, help="seconds between faults")
+    parser.add_argument("--drain", type=float, default=150.0, help="seconds at most at the end")
     parser.add_argument("--strategies", type=int, default=2)
     parser.add_argument("--faults", default="", help="these kinds only, by comma")
     parser.add_argument("--folder", help="keep journals, ledgers and logs here")

@@ -40,7 +40,10 @@ def _receiver(stage: Stage, mode: str) -> Heal:
 
 def _link(stage: Stage, link: str, fault: str) -> Heal:
     name = stage.chance.choice(ENDPOINTS) if link == "receiver" else link
-    stage.links.order(link=name, fault=fault, seconds=0.05)
+    # Slow: so long that what was claimed with some seconds to live has none when it is known.
+    seconds = 3.0 if fault == "slow" else 0.05
+    fault = "delay" if fault == "slow" else fault
+    stage.links.order(link=name, fault=fault, seconds=seconds)
     if fault == "reset":
         return nothing
     return lambda: stage.links.order(link=name, fault="none")

@@ -53,6 +53,7 @@ KINDS = (
     Kind("link_postgres_reset"),
     Kind("link_postgres_hold", 3, 14),
     Kind("link_postgres_delay", 3, 8),
+    Kind("link_postgres_slow", 6, 10),
     Kind("link_receiver_reset"),
     Kind("link_receiver_hold", 3, 8),
     Kind("link_receiver_delay", 3, 8),

@@ -54,37 +54,56 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def judge(folder: Path, database_url: str, messages: set[str]) -> Verdict:
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the three sides wrote down, as rows."""
+
+    journal: list[dict[str, Any]]
+    ledger: list[dict[str, Any]]
+    wire: list[dict[str, Any]]
+    deliveries: list[dict[str, Any]]
+    attempts: list[dict[str, Any]]
+    alerts: list[dict[str, Any]]
+
+
+def gather(folder: Path, database_url: str) -> Evidence:
+    """Read the journals and ledgers in `folder`, and the database."""
+    with psycopg.connect(database_url, row_factory=dict_row) as connection:
+        return Evidence(
+            journal=[line for path in folder.glob("journal-*.jsonl") for line in _of(path)],
+            ledger=lines_of(folder / LEDGER),
+            wire=lines_of(folder / WIRE),
+            deliveries=_rows(
+                connection,
+                "SELECT d.id::text, d.signal_id::text AS signal, e.name AS endpoint, d.status,"
+                " d.reason, d.maybe_received"
+                " FROM signalpost.deliveries d JOIN signalpost.endpoints e ON e.id = d.endpoint_id",
+            ),
+            attempts=_rows(
+                connection,
+                "SELECT delivery_id::text AS id, number, outcome, failure, phase, status_code"
+                " FROM signalpost.attempts ORDER BY number",
+            ),
+            alerts=_rows(
+                connection,
+                "SELECT delivery_id::text AS id, kind, sent_at, receipt FROM signalpost.alerts",
+            ),
+        )
+
+
+def judge(evidence: Evidence, messages: set[str]) -> Verdict:
     """Compare everything; `messages` are the ids of what the Bot API's stand-in took."""
     verdict = Verdict()
-    journal = [line for path in folder.glob("journal-*.jsonl") for line in _of(path)]
-    ledger = lines_of(folder / LEDGER)
-    with psycopg.connect(database_url, row_factory=dict_row) as connection:
-        deliveries = _rows(
-            connection,
-            "SELECT d.id::text, d.signal_id::text AS signal, e.name AS endpoint, d.status,"
-            " d.reason, d.maybe_received"
-            " FROM signalpost.deliveries d JOIN signalpost.endpoints e ON e.id = d.endpoint_id",
-        )
-        attempts = _rows(
-            connection,
-            "SELECT delivery_id::text AS id, number, outcome, failure, phase, status_code"
-            " FROM signalpost.attempts ORDER BY number",
-        )
-        alerts = _rows(
-            connection,
-            "SELECT delivery_id::text AS id, kind, sent_at, receipt FROM signalpost.alerts",
-        )
-    by_id = {row["id"]: row for row in deliveries}
-    verdict.statuses = Counter(row["status"] for row in deliveries)
-    _lost(verdict, journal, by_id)
-    _silent(verdict, deliveries, alerts, messages)
-    _duplicated(verdict, ledger, attempts)
-    _late(verdict, lines_of(folder / WIRE))
-    _misordered(verdict, ledger)
-    _altered(verdict, journal, ledger, by_id)
-    _wrong_status(verdict, deliveries, ledger)
-    _timed(verdict, journal, ledger)
+    by_id = {row["id"]: row for row in evidence.deliveries}
+    verdict.statuses = Counter(row["status"] for row in evidence.deliveries)
+    _lost(verdict, evidence.journal, by_id)
+    _silent(verdict, evidence.deliveries, evidence.alerts, messages)
+    _duplicated(verdict, evidence.ledger, evidence.attempts)
+    _late(verdict, evidence.wire)
+    _misordered(verdict, evidence.ledger)
+    _altered(verdict, evidence.journal, evidence.ledger, by_id)
+    _wrong_status(verdict, evidence.deliveries, evidence.ledger)
+    _timed(verdict, evidence.journal, evidence.ledger)
     return verdict
 
 

@@ -1,0 +1,138 @@
+"""The fault suite's verdict: each kind of finding is found, and nothing else is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chaos.links import Requests
+from tests.chaos.plan import BY_NAME, schedule
+from tests.chaos.verdict import Evidence, Verdict, judge
+
+DELIVERY, SIGNAL = "d1", "s1"
+EXPIRES = "2026-01-05T12:00:00.000000Z"
+EXPIRES_AT = 1767614400.0
+
+
+def evidence(**changes: Any) -> Evidence:
+    """A signal that was enqueued, delivered at its first attempt, and nothing else."""
+    told = {"who": "strategy-0", "n": [0], "at": 0.0}
+    facts: dict[str, Any] = {
+        "journal": [
+            {**told, "op": "call", "signals": [SIGNAL], "sha256": ["hash"]},
+            {**told, "op": "enqueued", "signals": [SIGNAL], "deliveries": [{"desk": DELIVERY}]},
+        ],
+        "ledger": [entry()],
+        "wire": [request(EXPIRES_AT - 1)],
+        "deliveries": [delivery()],
+        "attempts": [attempt(1, "delivered")],
+        "alerts": [],
+    }
+    return Evidence(**{**facts, **changes})
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    facts = {"at": 0.1, "endpoint": "desk", "key": DELIVERY, "attempt": 1, "sequence": None}
+    facts |= {"instrument": "AAPL", "signal": SIGNAL, "sha256": "hash", "valid": True}
+    return {**facts, "acted": True, "again": False, "replayed": "false", **changes}
+
+
+def request(at: float) -> dict[str, Any]:
+    headers = {"x-idempotency-key": DELIVERY, "x-signalpost-expires-at": EXPIRES}
+    return {"at": at, "lag": 0.01, **headers}
+
+
+def delivery(status: str = "delivered", **changes: Any) -> dict[str, Any]:
+    facts = {"id": DELIVERY, "signal": SIGNAL, "endpoint": "desk", "reason": None}
+    return {**facts, "status": status, "maybe_received": False, **changes}
+
+
+def attempt(number: int, outcome: str, failure: str | None = None) -> dict[str, Any]:
+    facts = {"id": DELIVERY, "number": number, "outcome": outcome, "failure": failure}
+    return {**facts, "phase": "sent", "status_code": None}
+
+
+def findings(verdict: Verdict) -> dict[str, int]:
+    return {kind: count for kind, count in verdict.counts.items() if count}
+
+
+def test_a_clean_course_has_no_finding() -> None:
+    """What was enqueued, sent once and recorded is nothing to speak of."""
+    assert findings(judge(evidence(), messages=set())) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"deliveries": []}, "lost"),
+        ({"deliveries": [delivery("pending")], "ledger": []}, "lost"),
+        ({"deliveries": [delivery("sending")], "ledger": []}, "lost"),
+        ({"deliveries": [delivery("dead")], "ledger": []}, "silent"),
+        ({"deliveries": [delivery("expired")], "ledger": []}, "silent"),
+        ({"ledger": [entry(), entry(attempt=2, acted=True, again=True)]}, "duplicated"),
+        ({"wire": [request(EXPIRES_AT + 0.02)]}, "late"),
+        ({"ledger": [entry(valid=False)], "deliveries": []}, "altered"),
+        ({"ledger": [entry(sha256="another")]}, "altered"),
+        ({"ledger": []}, "wrong_status"),
+        ({"deliveries": [delivery("cancelled")]}, "wrong_status"),
+    ],
+)
+def test_each_fault_is_found(changes: dict[str, Any], kind: str) -> None:
+    """Each way in which a signal may come to harm raises its own count."""
+    assert kind in findings(judge(evidence(**changes), messages=set()))
+
+
+def test_a_later_number_before_an_earlier_one_is_misordered() -> None:
+    """Where a sequence is sent, first acceptances that fall behind are found."""
+    first, second = entry(sequence="2"), entry(key="d2", sequence="1")
+    assert judge(evidence(ledger=[first, second]), messages=set()).counts["misordered"] == 1
+
+
+def test_a_duplicate_with_a_cause_is_counted_apart() -> None:
+    """After an attempt whose outcome nobody can know, a second arrival is no finding."""
+    ledger = [entry(), entry(attempt=2, again=True)]
+    attempts = [attempt(1, "unknown", "timeout"), attempt(2, "delivered")]
+    verdict = judge(evidence(ledger=ledger, attempts=attempts), messages=set())
+    assert findings(verdict) == {}
+    assert verdict.causes == {"unknown: timeout": 1}
+
+
+def test_a_receipt_that_nobody_gave_is_silence() -> None:
+    """An alert counts where the message that it names was really taken."""
+    alert = {"id": DELIVERY, "kind": "dead", "sent_at": "now", "receipt": "7"}
+    seen = evidence(deliveries=[delivery("dead")], ledger=[], alerts=[alert])
+    assert findings(judge(seen, messages={"7"})) == {}
+    assert findings(judge(seen, messages={"8"})) == {"silent": 1}
+
+
+def test_what_was_refused_must_not_exist() -> None:
+    """A signal that its strategy was told is not enqueued is found where it is."""
+    told = {"who": "strategy-0", "n": [0], "at": 0.0}
+    journal = [
+        {**told, "op": "call", "signals": [SIGNAL], "sha256": ["hash"]},
+        {**told, "op": "refused", "error": "EnqueueTimeout"},
+    ]
+    assert findings(judge(evidence(journal=journal), messages=set())) == {"wrong_status": 1}
+    unsure = [journal[0], {**told, "op": "unknown"}, journal[1]]
+    assert findings(judge(evidence(journal=unsure), messages=set())) == {}
+
+
+def test_requests_are_found_wherever_the_pieces_are_cut() -> None:
+    """Two requests on one connection are two, with the time of their first bytes."""
+    one = b"POST /a HTTP/1.1\r\nContent-Length: 3\r\nX-Idempotency-Key: k1\r\n\r\nabc"
+    two = one.replace(b"k1", b"k2")
+    for size in (1, 7, 1000):
+        requests, found = Requests(), []
+        data = one + two
+        for at, begin in enumerate(range(0, len(data), size)):
+            found += requests.feed(data[begin : begin + size], float(at))
+        assert [seen["x-idempotency-key"] for seen in found] == ["k1", "k2"]
+        assert [seen["at"] for seen in found] == [0.0, float(len(one) // size)]
+
+
+def test_a_seed_gives_one_schedule_with_every_kind_before_any_twice() -> None:
+    """The same seed is the same run, and a run that is long enough leaves no kind out."""
+    faults = schedule(7, 10_000, list(BY_NAME), every=5)
+    assert faults == schedule(7, 10_000, list(BY_NAME), every=5)
+    assert {fault.kind for fault in faults[: len(BY_NAME)]} == set(BY_NAME)
