@@ -113,6 +113,11 @@ class Lease:
         )
 
     @property
+    def renewed_seconds_ago(self) -> float | None:
+        """Seconds since the last renewal that was answered had been sent; None before the first."""
+        return None if self._renewed_at is None else self._clocks.steady() - self._renewed_at
+
+    @property
     def clock_ok(self) -> bool:
         """Whether the wall clock is near enough to the database's to stamp signatures."""
         return self.clock_off_seconds <= CLOCK_TOLERANCE_SECONDS

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 from signalpost import reports
@@ -18,7 +19,7 @@ from signalpost.core.signing import Outgoing, secret_bytes, sign
 from signalpost.core.targets import wire_target
 from signalpost.errors import EndpointError, SecretError
 from signalpost.grouping import Grouped
-from signalpost.logs import place
+from signalpost.logs import place, speak_of
 from signalpost.outbox import Outbox
 from signalpost.repository.claims import Claim
 from signalpost.repository.records import Record, Recorded
@@ -29,6 +30,8 @@ from signalpost.settings import Settings
 logger = logging.getLogger(__name__)
 
 RECORDS_AT_ONCE = 200
+
+Observer = Callable[[Claim, Record, Recorded | None, datetime], None]
 
 
 @dataclass(slots=True)
@@ -63,12 +66,15 @@ class Dispatcher:
         settings: Settings,
         box: SecretBox,
         chance: Callable[[], float],
+        observe: Observer = lambda *_: None,
     ) -> None:
+        """``observe`` hears of each recorded attempt, with database time; quick, never raises."""
         self._sender = sender
         self._lease = lease
         self._settings = settings
         self._box = box
         self._chance = chance
+        self._observe = observe
         self._keys: dict[tuple[int, bytes], bytes] = {}
         self.flights: dict[UUID, Flight] = {}
         self._records: Grouped[Record, Recorded | None] = Grouped(
@@ -84,6 +90,12 @@ class Dispatcher:
         """Make the attempt, record what came of it, and report."""
         claim = flight.claim
         flight.task = asyncio.current_task()
+        speak_of(
+            delivery=claim.delivery_id,
+            signal=claim.signal_id,
+            endpoint=claim.endpoint,
+            attempt=claim.attempt,
+        )
         try:
             answer = await self._answer(flight)
             flight.recording = True
@@ -91,6 +103,7 @@ class Dispatcher:
             recorded = await self._records.put(item)
         finally:
             self.flights.pop(claim.claim_id, None)
+        self._observe(claim, item, recorded, self._lease.now())
         report = reports.attempt_report(claim, item, recorded)
         reports.log(report)
         return report
@@ -110,8 +123,7 @@ class Dispatcher:
             failure, detail = flight.aborted, ""
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not hide the attempt
             logger.error(
-                "own code failed, please report it delivery=%s error=%s place=%s",
-                flight.claim.delivery_id,
+                "own code failed, please report it error=%s place=%s",
                 type(error).__name__,
                 place(error),
             )
@@ -126,7 +138,7 @@ class Dispatcher:
         try:
             headers = self._sign(claim)
         except SecretError as error:
-            logger.error("endpoint=%s: its secret cannot be read: %s", claim.endpoint, error)
+            logger.error("the endpoint's secret cannot be read: %s", error)
             return Answer(Phase.NONE, 0.0, failure=Failure.SECRET)
         except EndpointError:
             return Answer(Phase.NONE, 0.0, failure=Failure.URL)

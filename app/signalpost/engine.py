@@ -100,6 +100,20 @@ class Engine:
             return "no lease: the database is away"
         return "" if self._lease.clock_ok else "this machine's clock is off"
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is sent that should be, or None."""
+        ago = self._lease.renewed_seconds_ago
+        if not self._lease.fresh:
+            since = "never" if ago is None else f"not for {ago:.0f} s"
+            return f"the engine has {since} renewed its lease: the database is away"
+        return None if self._lease.clock_ok else "this machine's clock is off: nothing is sent"
+
+    @property
+    def in_flight(self) -> int:
+        """How many attempts are under way."""
+        return len(self._dispatcher.flights)
+
     # The three ways in.
 
     async def deliver(self, delivery_id: UUID) -> Report:

@@ -18,6 +18,7 @@ from signalpost.reports import Report, Tally
 logger = logging.getLogger(__name__)
 
 START_SECONDS = 30.0
+TURN_SECONDS = 2.0
 
 Result = TypeVar("Result")
 
@@ -61,6 +62,24 @@ class EngineThread:
         """Let the engine see to a retry for which no message could be sent."""
         loop, engine = self._running()
         loop.call_soon_threadsafe(engine.set_timer, report)
+
+    @property
+    def in_flight(self) -> int:
+        """How many attempts are under way; 0 where the engine does not run."""
+        return 0 if self._engine is None else self._engine.in_flight
+
+    def trouble(self) -> str | None:
+        """Say why the engine does not do its work, or nothing; safe from any thread."""
+        if self._loop is None or self._engine is None or not self._thread.is_alive():
+            return "the engine does not run"
+        engine, told = self._engine, Future[str | None]()
+        try:
+            self._loop.call_soon_threadsafe(lambda: told.set_result(engine.trouble))
+            return told.result(TURN_SECONDS)
+        except RuntimeError:  # the loop closed just now
+            return "the engine does not run"
+        except TimeoutError:
+            return f"the engine's loop has not turned for {TURN_SECONDS:g} s"
 
     def begin_shutdown(self) -> None:
         """Claim nothing more, from now on; safe in a signal handler."""

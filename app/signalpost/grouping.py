@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -36,7 +37,8 @@ class Grouped(Generic[Item, Result]):
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._running is None:
-            self._running = asyncio.create_task(self._run())
+            # In a context of its own: what one caller's task says of itself is not true of all.
+            self._running = asyncio.create_task(self._run(), context=Context())
         return await future
 
     async def _run(self) -> None:

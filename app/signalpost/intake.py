@@ -13,7 +13,7 @@ from signalpost.clock import Lease
 from signalpost.core.outcomes import Failure
 from signalpost.dispatch import Dispatcher, Flight
 from signalpost.grouping import Grouped
-from signalpost.logs import place
+from signalpost.logs import place, speak_of
 from signalpost.outbox import DATABASE_TROUBLE, Outbox
 from signalpost.reports import Report, Tally
 from signalpost.repository.claims import Claimed
@@ -62,7 +62,8 @@ class Intake:
         try:
             found = await self._claims.put(delivery_id)
         except DATABASE_TROUBLE as trouble:
-            logger.warning("claiming failed delivery=%s: %s", delivery_id, type(trouble).__name__)
+            speak_of(delivery=delivery_id)
+            logger.warning("claiming failed: %s", type(trouble).__name__)
             return Report(delivery_id, "not_claimed", "the database is away")
         if isinstance(found, Report):
             return found

@@ -1,10 +1,20 @@
-"""One way of logging for every process: UTC, level, logger, then key=value words."""
+"""One way of logging for every process: a line of text with key=value words, or one of JSON.
+
+What an attempt's task says about itself by :func:`speak_of` stands on every line that is logged in
+that task, by whatever module, so that one id finds them all.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import traceback
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+__all__ = ["configure_logging", "place", "speak_of"]
 
 LINE = "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s"
 MOMENT = "%Y-%m-%dT%H:%M:%S"
@@ -15,12 +25,29 @@ _TALKATIVE = {
     "httpcore": logging.WARNING,
     "aiohttp": logging.WARNING,
     "telegram": logging.WARNING,
+    "urllib3": logging.WARNING,
+    "tornado.access": logging.WARNING,
+    # Statements with rows in them; on asyncio's debug level, what coroutines were called with.
+    "sqlalchemy": logging.WARNING,
+    "psycopg": logging.WARNING,
+    "asyncio": logging.WARNING,
+    # Whole messages and commands.
+    "kombu": logging.WARNING,
+    "redis": logging.WARNING,
     # Two lines a message at INFO, a traceback for each one handed back at shutdown; our own line
     # already says more.
     "celery.app.trace": logging.ERROR,
     "celery.worker.strategy": logging.WARNING,
     "alembic": logging.WARNING,
 }
+
+_subject: ContextVar[Mapping[str, object]] = ContextVar("signalpost_log_subject")
+_NOTHING: Mapping[str, object] = {}
+
+
+def speak_of(**facts: object) -> None:
+    """Put these ids and labels on every line that the running task logs from now on."""
+    _subject.set(facts)
 
 
 def place(error: BaseException) -> str:
@@ -29,14 +56,50 @@ def place(error: BaseException) -> str:
     return f"{frames[-1].name}:{frames[-1].lineno}" if frames else "unknown"
 
 
-def configure_logging(level: int = logging.INFO) -> None:
-    """Log to standard error in the common form, and quiet the libraries that say too much."""
+def configure_logging(level: int = logging.INFO, *, as_json: bool = False) -> None:
+    """Log to standard error, and quiet the libraries that say too much.
+
+    `as_json`: each line is a JSON object with `time` (RFC 3339, UTC), `level`, `logger`, `message`,
+    and the ids and labels of what it is about.
+    """
     handler = logging.StreamHandler()
-    formatter = logging.Formatter(LINE, datefmt=MOMENT)
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
+    handler.setFormatter(_JsonLines() if as_json else _TextLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     for name, least in _TALKATIVE.items():
         logging.getLogger(name).setLevel(max(least, level))
+
+
+class _TextLines(logging.Formatter):
+    converter = staticmethod(time.gmtime)
+
+    def __init__(self) -> None:
+        super().__init__(LINE, datefmt=MOMENT)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        line = super().formatMessage(record)
+        if "facts" in record.__dict__:
+            return line  # they stand in the message
+        missing = [
+            f" {name}={value}"
+            for name, value in _subject.get(_NOTHING).items()
+            if f"{name}=" not in record.message
+        ]
+        return line + "".join(missing)
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        facts: Mapping[str, object] = record.__dict__.get("facts") or _subject.get(_NOTHING)
+        for name, value in facts.items():
+            line.setdefault(name, value if isinstance(value, int | float) else str(value))
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)

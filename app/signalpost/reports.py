@@ -46,8 +46,8 @@ class Report:
         """Whether it was left alone only because this process ends."""
         return self.detail == SHUTTING_DOWN
 
-    def line(self) -> str:
-        """One line of key=value pairs, the same words as everywhere else."""
+    def facts(self) -> dict[str, object]:
+        """What is known, by the same words as everywhere else."""
         pairs = [
             ("delivery", self.delivery_id),
             ("signal", self.signal_id),
@@ -62,7 +62,11 @@ class Report:
                 None if self.retry_in_seconds is None else f"{self.retry_in_seconds:.1f}s",
             ),
         ]
-        return " ".join(f"{name}={value}" for name, value in pairs if value not in (None, ""))
+        return {name: value for name, value in pairs if value not in (None, "")}
+
+    def line(self) -> str:
+        """One line of key=value pairs."""
+        return " ".join(f"{name}={value}" for name, value in self.facts().items())
 
 
 class Tally(Counter[str]):
@@ -131,4 +135,5 @@ def unclaimed_report(unclaimed: Unclaimed) -> Report:
 def log(report: Report) -> None:
     """Write the line of an attempt; loud where a person should look."""
     quiet = report.outcome in (Outcome.DELIVERED, Outcome.RELEASED, "not_claimed")
-    logger.log(logging.INFO if quiet else logging.WARNING, "%s", report.line())
+    level = logging.INFO if quiet else logging.WARNING
+    logger.log(level, "%s", report.line(), extra={"facts": report.facts()})

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import json
+import logging
 import re
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from uuid import UUID
+
+import pytest
 
 from signalpost.reports import Report, unclaimed_report
 from signalpost.repository.claims import Unclaimed
@@ -11,23 +16,70 @@ from signalpost.repository.claims import Unclaimed
 ID = UUID(int=5)
 
 PROGRAM = """
-import logging
-from signalpost.logs import configure_logging
-configure_logging()
-logging.getLogger("signalpost.x").info("delivery=%s", 5)
-logging.getLogger("httpx").info("HTTP Request: POST https://example.org/bot-token")
-logging.getLogger("celery.app.trace").info("Task succeeded")
+import asyncio, logging, sys
+from signalpost.logs import configure_logging, speak_of
+configure_logging(int(sys.argv[2]), as_json=sys.argv[1] == "json")
+ours = logging.getLogger("signalpost.x")
+async def attempt(number):
+    speak_of(delivery=f"d{number}", signal=f"s{number}", endpoint="desk", attempt=number)
+    await asyncio.sleep(0)
+    logging.getLogger("some.library").warning("delivery=%s took a turn", f"d{number}")
+async def main():
+    await asyncio.gather(*(attempt(number) for number in (1, 2)))
+    ours.info("whole %s", "line", extra={"facts": {"delivery": 5, "message": "not this one"}})
+    try:
+        raise ValueError("wrong")
+    except ValueError:
+        ours.error("bad", exc_info=True)
+    for name in sys.argv[3:]:
+        logging.getLogger(name).info("POST https://example.org/bot-token")
+asyncio.run(main())
 """
 
+PRINT_URLS = ("httpx", "httpcore.http11", "aiohttp.client", "telegram.Bot", "telegram.request")
+PRINT_MORE = ("urllib3.connectionpool", "kombu.transport", "sqlalchemy.engine", "celery.app.trace")
 
-def test_log_lines_carry_utc_time_and_urls_of_libraries_are_silenced() -> None:
-    """One line in the common form; the HTTP library's, which would hold a token, is not there."""
+
+def logged(form: str, level: int = logging.INFO) -> list[str]:
     found = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", PROGRAM, form, str(level), *PRINT_URLS, *PRINT_MORE],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
-    (line,) = found.stderr.splitlines()
-    pattern = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO    signalpost\.x: delivery=5"
-    assert re.fullmatch(pattern, line)
+    return found.stderr.splitlines()
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
+def test_urls_of_libraries_are_silenced(level: int) -> None:
+    """Whatever the level, no line of a library that prints URLs, statements or tokens appears."""
+    assert not [line for line in logged("text", level) if "bot-token" in line]
+
+
+def test_a_line_of_text_says_when_in_utc_and_what_about() -> None:
+    """The ids of a task stand on its lines, once each, be they logged by whatever module."""
+    first, second, plain, *_ = logged("text")
+    moment = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+    for number, line in ((1, first), (2, second)):
+        rest = rf"delivery=d{number} took a turn signal=s{number} endpoint=desk attempt={number}"
+        assert re.fullmatch(rf"{moment} WARNING some\.library: {rest}", line)
+    assert re.fullmatch(rf"{moment} INFO    signalpost\.x: whole line", plain)
+
+
+def test_a_line_of_json_has_its_ids_as_fields() -> None:
+    """Each line is one object; what it is about are its fields, which change none of the others."""
+    lines = [json.loads(line) for line in logged("json")]
+    for line in lines:
+        assert datetime.fromisoformat(line.pop("time")).utcoffset() == timedelta(0)
+    about = {"delivery": "d1", "signal": "s1", "endpoint": "desk", "attempt": 1}
+    source = {"level": "WARNING", "logger": "some.library"}
+    assert lines[0] == {**source, "message": "delivery=d1 took a turn", **about}
+    source = {"level": "INFO", "logger": "signalpost.x"}
+    assert lines[2] == {**source, "message": "whole line", "delivery": 5}
+    assert lines[3].pop("traceback").endswith("ValueError: wrong")
+    assert lines[3] == {"level": "ERROR", "logger": "signalpost.x", "message": "bad"}
+    assert len(lines) == 4
 
 
 def test_a_report_is_one_line_of_ids_and_labels() -> None:

@@ -20,13 +20,6 @@ from signalpost.settings import Settings
 from signalpost_worker import kombu_guard, steps, tasks
 from signalpost_worker.runtime import Runtime
 
-QUEUES = (
-    broker.DELIVER_QUEUE,
-    broker.DRAIN_QUEUE,
-    broker.ALERTS_QUEUE,
-    broker.UPKEEP_QUEUE,
-)
-
 VISIBILITY_SECONDS = 3600
 """Longer than any countdown (300 s) and any attempt (300 s): a message is not run twice while its
 task still holds it."""
@@ -61,7 +54,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "task_create_missing_queues": False,
         "task_default_queue": broker.UPKEEP_QUEUE,
         # Each with an exchange of its own: in a shared one, every message would reach all of them.
-        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
+        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in broker.QUEUES],
         "task_routes": {
             broker.DELIVER_TASK: {"queue": broker.DELIVER_QUEUE},
             broker.DRAIN_TASK: {"queue": broker.DRAIN_QUEUE},
@@ -90,12 +83,15 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Celery:
     kombu_guard.install()
     celery = Celery("signalpost")
     celery.conf.update(_configuration(settings))
+    setup_logging.connect(
+        lambda loglevel=None, **_: configure_logging(
+            loglevel if isinstance(loglevel, int) else logging.INFO,
+            as_json=settings.log_format == "json",
+        ),
+        weak=False,
+        dispatch_uid="signalpost",
+    )
     runtime = runtime or Runtime(settings)
     tasks.register(celery, runtime)
     steps.install(celery, runtime)
     return celery
-
-
-@setup_logging.connect(weak=False)
-def _log(loglevel: int | str | None = None, **_: Any) -> None:
-    configure_logging(loglevel if isinstance(loglevel, int) else logging.INFO)

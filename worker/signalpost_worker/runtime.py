@@ -25,6 +25,7 @@ from signalpost.dispatch import Dispatcher
 from signalpost.engine import Engine as DeliveryEngine
 from signalpost.engine_thread import EngineThread
 from signalpost.errors import SecretError, SettingError
+from signalpost.metrics import Counting
 from signalpost.outbox import Outbox
 from signalpost.repository import endpoints, notices
 from signalpost.secretbox import SecretBox
@@ -32,6 +33,7 @@ from signalpost.sender import Sender
 from signalpost.settings import Settings
 from signalpost.transport import AiohttpTransport
 from signalpost.upkeep import prune
+from signalpost_worker.watching import CountedCourier, Watching
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +49,15 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.failed = False
+        self.counting = Counting()
         self.engine = EngineThread(self._deliver_engine, died=self._end_worker)
         self.alerts = AlertLoop(
             lambda: database.async_engine(settings.database_url),
-            lambda: courier_for(settings),
+            lambda: CountedCourier(courier_for(settings), self.counting),
             pace=pace_for(settings),
             died=self._end_worker,
         )
+        self.watching = Watching(settings, self.counting, self.engine)
         self._upkeep_database: Engine | None = None
 
     def _end_worker(self) -> None:
@@ -96,6 +100,7 @@ class Runtime:
                 settings=settings,
                 box=box,
                 chance=random.random,
+                observe=self.counting.attempt,
             )
             yield DeliveryEngine(
                 outbox=outbox,

@@ -8,7 +8,7 @@ from celery import Celery, bootsteps
 from celery.platforms import EX_FAILURE
 from celery.signals import worker_shutting_down
 
-from signalpost.broker import ALERTS_QUEUE, DELIVER_QUEUE, DRAIN_QUEUE
+from signalpost.broker import ALERTS_QUEUE, DELIVER_QUEUE, DRAIN_QUEUE, QUEUES
 from signalpost.errors import SignalpostError
 from signalpost_worker.runtime import Runtime
 
@@ -56,6 +56,37 @@ class ServiceStep(bootsteps.StartStopStep):
     terminate = stop
 
 
+class WatchStep(bootsteps.StartStopStep):
+    """Serves the process's pages from before its first message to after its last."""
+
+    requires = ("celery.worker.components:Timer",)
+    runtime: Runtime
+
+    def include_if(self, parent: Any) -> bool:
+        """Tell whether pages are asked for, and this worker consumes any of our queues."""
+        consumed = parent.app.amqp.queues.consume_from
+        wanted = self.runtime.settings.metrics_port is not None
+        return wanted and any(queue in consumed for queue in QUEUES)
+
+    def start(self, parent: Any) -> None:
+        """Serve; a port that cannot be had is one line, and the end of the worker."""
+        consumed = parent.app.amqp.queues.consume_from
+        try:
+            self.runtime.watching.start(
+                parent,
+                delivers=DELIVER_QUEUE in consumed or DRAIN_QUEUE in consumed,
+                alerts=ALERTS_QUEUE in consumed,
+            )
+        except SignalpostError as error:
+            raise SystemExit(f"signalpost: {error}") from None
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - celery hands over the worker
+        """Serve no more."""
+        self.runtime.watching.stop()
+
+    terminate = stop
+
+
 def install(app: Celery, runtime: Runtime) -> None:
     """Add the steps of a process's services, and hear of its end as soon as it is asked for."""
     services: list[tuple[str, Service, tuple[str, ...]]] = [
@@ -67,6 +98,7 @@ def install(app: Celery, runtime: Runtime) -> None:
             name, (ServiceStep,), {"service": service, "queues": queues, "runtime": runtime}
         )
         app.steps["worker"].add(step)
+    app.steps["worker"].add(type("WatchStep", (WatchStep,), {"runtime": runtime}))
 
     def shutting_down(**_: Any) -> None:
         # Celery now waits for running tasks without a limit; the engine's own deadline ends them.

@@ -29,6 +29,7 @@ __all__ = [
     "DRAIN_TASK",
     "FEW",
     "PRUNE_TASK",
+    "QUEUES",
     "UPKEEP_QUEUE",
     "Announcement",
     "Broker",
@@ -40,6 +41,8 @@ DELIVER_TASK, DELIVER_QUEUE = "signalpost.deliver", "deliver"
 DRAIN_TASK, DRAIN_QUEUE = "signalpost.drain", "drain"
 ALERT_TASK, ALERTS_QUEUE = "signalpost.alert", "alerts"
 PRUNE_TASK, UPKEEP_QUEUE = "signalpost.prune", "upkeep"
+
+QUEUES = (DELIVER_QUEUE, DRAIN_QUEUE, ALERTS_QUEUE, UPKEEP_QUEUE)
 
 FEW = 5
 """Up to so many deliveries get a message each, readable in Flower; more ring the doorbell."""
@@ -116,6 +119,22 @@ class Broker:
         """Tell the ops workers of alerts that are committed and due."""
         tasks = [(ALERT_TASK, [alert], f"(alert {alert})") for alert in alert_ids]
         return self._push(ALERTS_QUEUE, tasks)
+
+    def answers(self) -> bool:
+        """Whether Redis answers at all."""
+        return self._send(lambda redis, _: redis.ping())
+
+    def queue_depths(self) -> dict[str, int] | None:
+        """How many messages wait in each queue; None where Redis cannot be asked."""
+        depths: dict[str, int] = {}
+
+        def ask(redis: Redis, _: Messages) -> None:
+            with redis.pipeline(transaction=False) as pipe:
+                for queue in QUEUES:
+                    pipe.llen(queue)
+                depths.update(zip(QUEUES, pipe.execute(), strict=True))
+
+        return depths if self._send(ask) else None
 
     def close(self) -> None:
         """Close the connections; a later call opens them anew."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,9 +83,11 @@ def up(
             stack.use_flower_port(flower_port)
         info = stack.info
         settings = _settings_of(folder)
+        workers = workers or os.cpu_count() or 1
+        _refuse_used_metrics_ports(settings, workers)
         migrate(info.database_url)
         grace = _longest_attempt(settings) + _RECORDING_SECONDS
-        children = stack_children(info, workers=workers or os.cpu_count() or 1, grace=grace)
+        children = stack_children(info, workers=workers, grace=grace)
         _introduce(info, settings)
         lines = ending.enter_context(
             PrefixedLines(sys.stdout, environ=os.environ, log_file=folder / "logs" / "up.log")
@@ -109,18 +111,18 @@ def stack_children(info: StackInfo, *, workers: int, grace: float) -> list[Child
     environment = _environment(info)
     port = int(info.flower_url.rpartition(":")[2])
     flower = flower_environment(info.flower_user, info.flower_password, port=port)
-    names = [f"deliver-{number}" for number in range(1, workers + 1)]
+    ops = celery_argv("ops", name="ops")
     return [
-        Child("ops", celery_argv("ops", name="ops"), environment, grace_seconds=30.0),
+        Child("ops", ops, {**environment, "SIGNALPOST_PROCESS_INDEX": "0"}, grace_seconds=30.0),
         *(
             Child(
-                name,
-                celery_argv("deliver", name=name),
-                environment,
+                f"deliver-{index}",
+                celery_argv("deliver", name=f"deliver-{index}"),
+                {**environment, "SIGNALPOST_PROCESS_INDEX": str(index)},
                 grace_seconds=grace,
                 stage="deliver",
             )
-            for name in names
+            for index in range(1, workers + 1)
         ),
         Child("beat", celery_argv("beat"), environment),
         Child("flower", celery_argv("flower"), {**environment, **flower}),
@@ -149,6 +151,18 @@ def _settings_of(folder: Path) -> Settings:
     return settings
 
 
+def _refuse_used_metrics_ports(settings: Settings, workers: int) -> None:
+    from signalpost.embedded.launching import free_port
+
+    base = settings.metrics_port
+    for port in range(base, base + workers + 1) if base is not None else ():
+        if free_port(port) != port:
+            raise SettingError(
+                f"the metrics port {port} is in use; choose another METRICS_PORT: "
+                f"{workers + 1} ports from there on are needed"
+            )
+
+
 def _another(source: str, server: str) -> SettingError:
     # The workers would join that one, and this stack would stand by and do nothing.
     return SettingError(
@@ -175,6 +189,7 @@ def _introduce(info: StackInfo, settings: Settings) -> None:
             ("  Flower", f"{info.flower_url}  user {info.flower_user}"),
             ("", f"its password: grep flower_password {info.folder / 'stack.json'}"),
             ("  logs", info.folder / "logs"),
+            *_metrics(settings),
         )
     )
     click.echo("first steps, in another terminal:")
@@ -193,6 +208,12 @@ def _introduce(info: StackInfo, settings: Settings) -> None:
         )
     if not settings.hmac_producer_enabled:
         note("HMAC_PRODUCER_ENABLED is false: nothing is sent; signals wait, and expire")
+
+
+def _metrics(settings: Settings) -> Iterator[tuple[str, str]]:
+    if settings.metrics_port is not None:
+        url = f"http://{settings.metrics_address}:{settings.metrics_port}/metrics"
+        yield "  metrics", f"{url} (ops; the deliver workers on the next ports)"
 
 
 def _found_without_a_word(folder: Path) -> bool:

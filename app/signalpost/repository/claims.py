@@ -20,6 +20,7 @@ class Claim:
     delivery_id: UUID
     claim_id: UUID
     worker_id: UUID
+    enqueued_at: datetime
     claimed_at: datetime
     attempt: int
     spent: int
@@ -74,7 +75,8 @@ class Claimed:
 _NOW = "COALESCE(CAST(:now AS timestamptz), statement_timestamp())"
 
 _CLAIM_COLUMNS = """
-    d.id AS delivery_id, d.claim_id, d.worker_id, d.claimed_at, d.attempts AS attempt, d.spent,
+    d.id AS delivery_id, d.claim_id, d.worker_id, d.created_at AS enqueued_at, d.claimed_at,
+    d.attempts AS attempt, d.spent,
     d.maybe_received, d.replays, d.expires_at,
     s.id AS signal_id, s.producer_id, s.instrument, s.body,
     e.id AS endpoint_id, e.name AS endpoint, e.url, e.secret_ciphertext, e.secret_version,

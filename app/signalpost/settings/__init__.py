@@ -149,6 +149,28 @@ class Settings(BaseModel):
         "`expired` and `corrected` cannot be quiet",
     )
 
+    log_format: Annotated[str, BeforeValidator(rules.log_format)] = Field(
+        default="text",
+        description="`text`, or `json`: each log line is an object, with ids and labels as fields",
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="each deliver and ops worker serves `/metrics` and `/healthz` on this port "
+        "plus its index; without it, none does",
+    )
+    metrics_address: Annotated[str, BeforeValidator(rules.address)] = Field(
+        default="127.0.0.1", description="address of this machine to serve them on"
+    )
+    process_index: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="a worker's index among those of its machine; `signalpost up` gives 0 to the "
+        "ops worker and 1, 2 ... to the deliver workers",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _redis_by_its_own_authority(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import binascii
 from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import SplitResult, quote, urlsplit
 
@@ -18,9 +18,11 @@ from signalpost.core.targets import read_target
 from signalpost.errors import EndpointError, SecretError
 
 __all__ = [
+    "address",
     "certificates",
     "database_url",
     "http_url",
+    "log_format",
     "networks",
     "plain_bool",
     "quiet_kinds",
@@ -51,6 +53,14 @@ def redis_url(text: str) -> str:
     if database and not database.isdecimal():
         raise ValueError("must end in a database number, such as redis://host:6379/0")
     return text
+
+
+def address(text: str) -> str:
+    """An address of this machine to listen on."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError("must be an IP address to listen on, such as 127.0.0.1") from None
 
 
 def certificates(text: str) -> str:
@@ -89,6 +99,13 @@ def http_url(text: str) -> str:
     if "#" in text:
         raise ValueError("must hold no fragment (#...), which is never sent")
     return text
+
+
+def log_format(text: str) -> str:
+    """The form of log lines."""
+    if text.lower() not in ("text", "json"):
+        raise ValueError("must be text or json")
+    return text.lower()
 
 
 def networks(value: str | Iterable[object]) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -1,0 +1,145 @@
+"""What a worker process shows of itself: `/metrics` and `/healthz`, where METRICS_PORT is set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from celery.worker import state
+from prometheus_client import Gauge
+
+from signalpost import database
+from signalpost.alerts.sending import Courier
+from signalpost.broker import Broker
+from signalpost.engine_thread import EngineThread
+from signalpost.health import (
+    STUCK_SECONDS,
+    OutboxLook,
+    Reading,
+    consumer_trouble,
+    outbox_trouble,
+)
+from signalpost.metrics import Counting, MetricsServer, OutboxGauges
+from signalpost.settings import Settings
+from signalpost.telegram import Receipt, Refused
+from signalpost_worker import hearing
+
+
+class Watching:
+    """The pages of one process; which parts it has is known when the worker starts.
+
+    ``stuck_seconds``: after so long without an answer from Redis a consumer is called stuck.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        counting: Counting,
+        engine: EngineThread,
+        *,
+        stuck_seconds: float = STUCK_SECONDS,
+    ) -> None:
+        self._settings = settings
+        self._counting = counting
+        self._engine = engine
+        self._stuck_seconds = stuck_seconds
+        self._broker = Broker(settings.redis_url)
+        self._look = OutboxLook(
+            lambda: database.sync_engine(
+                settings.database_url,
+                connect_timeout=2,
+                pool_size=1,
+                max_overflow=0,
+                pool_timeout=2,
+                pool_pre_ping=True,
+            )
+        )
+        self._asked: list[Callable[[], str | None]] = []
+        self._server: MetricsServer | None = None
+
+    def start(self, worker: Any, *, delivers: bool, alerts: bool) -> None:
+        """Serve the pages. Raises SettingError where the port cannot be had."""
+        settings = self._settings
+        if settings.metrics_port is None:
+            return
+        self._asked.append(lambda: outbox_trouble(self._look()))
+        if delivers:
+            self._asked.append(self._engine.trouble)
+            self._gauge(
+                "signalpost_in_flight",
+                "Attempts under way in this process.",
+                lambda: float(self._engine.in_flight),
+            )
+        if alerts:
+            self._counting.registry.register(OutboxGauges(self._look, self._broker.queue_depths))
+        if hearing.install():
+            self._watch_consumer(worker)
+        self._server = MetricsServer(
+            self._counting.registry,
+            self.troubles,
+            address=settings.metrics_address,
+            port=settings.metrics_port + settings.process_index,
+        )
+        self._server.start()
+
+    def troubles(self) -> list[str]:
+        """Why this process is not well, a line each."""
+        return [found for ask in self._asked if (found := ask()) is not None]
+
+    def stop(self) -> None:
+        """Serve no more."""
+        if self._server is not None:
+            self._server.stop()
+        self._look.close()
+        self._broker.close()
+
+    def _watch_consumer(self, worker: Any) -> None:
+        def busy() -> bool:
+            # At its limit a consumer asks Redis for no more until a task has ended.
+            qos = getattr(getattr(worker, "consumer", None), "qos", None)
+            limit = 0 if qos is None else qos.value
+            return bool(limit) and len(state.reserved_requests) >= limit
+
+        reading = Reading(heard_at=hearing.heard_at, redis_answers=self._broker.answers, busy=busy)
+        self._asked.append(
+            lambda: consumer_trouble(reading.silent_seconds(), stuck_seconds=self._stuck_seconds)
+        )
+        self._gauge(
+            "signalpost_consumer_silent_seconds",
+            "How long the consumer has heard nothing from a Redis that answers.",
+            reading.silent_seconds,
+        )
+
+    def _gauge(self, name: str, what: str, value: Callable[[], float]) -> None:
+        Gauge(name, what, registry=self._counting.registry).set_function(value)
+
+
+class CountedCourier:
+    """A courier whose receipts and refusals are counted."""
+
+    def __init__(self, courier: AbstractAsyncContextManager[Courier], counting: Counting) -> None:
+        self._outer = courier
+        self._counting = counting
+        self._ending = AsyncExitStack()
+        self._courier: Courier | None = None
+
+    async def deliver(self, text_html: str) -> Receipt | Refused:
+        """Bring the text by the courier within."""
+        assert self._courier is not None  # noqa: S101 - it was entered
+        answer = await self._courier.deliver(text_html)
+        self._counting.alert(sent=isinstance(answer, Receipt))
+        return answer
+
+    async def __aenter__(self) -> Self:
+        self._courier = await self._ending.enter_async_context(self._outer)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._ending.aclose()
