@@ -9,6 +9,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine, text
 
+from signalpost.alerts import Receipt, send_due
+from signalpost.database import async_engine
 from signalpost.direct import (
     AlertError,
     NetworkError,
@@ -35,6 +37,32 @@ async def test_a_text_is_stored_as_an_alert(engine: Engine, database_url: str) -
         (first, "owner", {"text": "disk <90 %> full\nlook"}),
         (second, "owner", {"text": "margin call"}),
     ]
+
+
+class Reader:
+    """A courier that keeps what the operator would read."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+
+    async def deliver(self, text_html: str) -> Receipt:
+        self.read.append(text_html)
+        return Receipt(f"message {len(self.read)}")
+
+
+async def test_the_operator_reads_it_and_it_is_receipted(engine: Engine, database_url: str) -> None:
+    """The ops worker's own sending brings the words to the operator and stores the receipt."""
+    send_owner_alert("disk <90 %> full", database_url=database_url, environ={})
+    send_signal_delivery_error("7", "no answer", 6, database_url=database_url, environ={})
+    reader, outbox = Reader(), async_engine(database_url)
+    sent = await send_due(outbox, reader)
+    await outbox.dispose()
+    assert [one.receipt for one in sent] == ["message 1", "message 2"]
+    assert any("disk &lt;90 %&gt; full" in text for text in reader.read)
+    assert any("signal <code>7</code>" in text and "no answer" in text for text in reader.read)
+    with engine.connect() as connection:
+        receipts = connection.scalars(text("SELECT receipt FROM signalpost.alerts")).all()
+    assert sorted(receipts) == ["message 1", "message 2"]
 
 
 def test_the_same_text_is_one_alert_until_it_is_sent(engine: Engine, database_url: str) -> None:

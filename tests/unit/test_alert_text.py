@@ -292,6 +292,55 @@ def test_many_notices_are_told_together() -> None:
     ]
 
 
+def from_strategy(kind: str, number: int = 1, **details: str) -> Notice:
+    return Notice(
+        alert_id=number,
+        kind=kind,
+        now=NOW,
+        endpoint=None,
+        letter=None,
+        details=details,
+        subject="x",
+    )
+
+
+def test_a_strategy_s_own_text_is_told_as_it_is() -> None:
+    """The owner reads the words and the lines that were given, and no markup is obeyed."""
+    text = alone(from_strategy("owner", text="margin <b>call</b>\nlook & act\u202e"))
+    assert plain(text).splitlines() == [
+        "From a strategy:",
+        "margin <b>call</b>",
+        "look & act?",
+        "More: signalpost status",
+    ]
+    assert text.count("<b>") == 1
+
+
+def test_a_signal_that_was_not_delivered_directly_is_told() -> None:
+    """The signal, the attempts and the error are named, and that nobody tries it again."""
+    notice = from_strategy(
+        "delivery_error", signal=str(SIGNAL), attempts="6", error="NetworkError: <nobody>"
+    )
+    assert plain(alone(notice)).splitlines() == [
+        f"Not delivered directly: signal {SIGNAL}",
+        "Attempts: 6; nothing tries it again.",
+        "NetworkError: <nobody>",
+        "More: signalpost status",
+    ]
+
+
+@pytest.mark.parametrize("words", ["&" * 2000, "\n" * 2000, "&\n" * 1000, "x" * 2000])
+@pytest.mark.parametrize("count", [1, 5, 99])
+def test_a_strategy_s_words_fit_into_one_message(words: str, count: int) -> None:
+    """However long the words, alone or among many, the text stays below 4096 characters."""
+    notices = [from_strategy("owner", number, text=words) for number in range(1, count + 1)]
+    text = render(message(*notices, seconds=7))
+    assert len(text) < 4096
+    if count > 1:
+        assert f"{count} alerts in 7 s, the first 5:" in plain(text)
+        assert "signalpost alerts list --kind owner" in text
+
+
 def test_a_notice_about_the_system_is_told_with_its_remedy() -> None:
     """A notice without a delivery says what is wrong, with which labels, and what to do."""
     details = {"worker": "host:7", "seconds": "<3.2>"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from signalpost.alerts.letters import about_letter, about_letters
+from signalpost.alerts.strategy import about_strategies, about_strategy
 from signalpost.alerts.system import about_system, about_systems
+from signalpost.core.alerting import STRATEGY_KINDS
 from signalpost.repository.told import Message
 
 __all__ = ["render"]
@@ -17,6 +19,8 @@ def render(message: Message) -> str:
     cause.
     """
     first = message.first[0]
+    if message.kind in STRATEGY_KINDS:
+        return about_strategy(first) if message.count == 1 else about_strategies(message)
     if message.count == 1:
         return about_system(first) if first.letter is None else about_letter(first)
     return about_systems(message) if first.letter is None else about_letters(message)

@@ -29,7 +29,10 @@ QUIETABLE_KINDS = (
 )
 """Kinds about the system, any of which a person may choose not to be told."""
 
-KINDS = (*LOUD_KINDS, *QUIETABLE_KINDS)
+STRATEGY_KINDS = ("owner", "delivery_error")
+"""Kinds that a strategy raises itself (`signalpost.direct`): never quiet, as it asked for them."""
+
+KINDS = (*LOUD_KINDS, *STRATEGY_KINDS, *QUIETABLE_KINDS)
 
 RATE_SECONDS = 60.0
 LONGEST_SILENCE_SECONDS = 3600.0
