@@ -47,15 +47,43 @@ def test_every_command_explains_itself(path: tuple[str, ...], command: click.Com
     assert command.help
     if not isinstance(command, click.Group):
         assert command.epilog
+        assert "\nExamples:\n" in command.epilog
         assert f"signalpost {' '.join(path)}" in command.epilog
 
 
+SPEAK_NO_JSON = {
+    "demo": "it runs, and tells a story",
+    "up": "it runs until Ctrl-C",
+    "worker": "it becomes Celery",
+    "receiver": "it runs until Ctrl-C",
+    "completion": "its answer is a shell's script",
+}
+
+
 @pytest.mark.parametrize(("path", "command"), commands(root))
-def test_every_listing_can_answer_in_json(path: tuple[str, ...], command: click.Command) -> None:
-    """Whatever lists or shows has --json, and whatever joins a system has --data and --debug."""
+def test_every_command_that_answers_can_do_so_in_json(
+    path: tuple[str, ...], command: click.Command
+) -> None:
+    """Whatever lists, shows or does something has --json, and --debug for a traceback."""
+    if isinstance(command, click.Group):
+        return
     options = {option for parameter in command.params for option in parameter.opts}
-    if path[-1] in ("list", "show", "status", "send", "replay", "add"):
-        assert {"--json", "--data", "--debug"} <= options
+    assert "--debug" in options
+    assert ("--json" in options) != (path[0] in SPEAK_NO_JSON)
+
+
+@pytest.mark.parametrize(("path", "command"), commands(root))
+def test_every_option_says_what_it_is_for(path: tuple[str, ...], command: click.Command) -> None:
+    """No option stands in a help without a word, unless its choices say it all."""
+    silent = [
+        parameter.name
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        and not parameter.help
+        and not isinstance(parameter.type, click.Choice)
+        and not parameter.show_default
+    ]
+    assert silent == [], path
 
 
 def test_wrong_usage_is_2_and_failure_1(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from uuid import UUID
 import click
 
 from signalpost.cli import values
+from signalpost.cli.completing import endpoint_names
 from signalpost.cli.following import Progress
 
 if TYPE_CHECKING:
@@ -36,7 +37,12 @@ def filter_options(command: Command) -> Command:
     """The filters that lists, replays and cancellations have in common."""
     for option in reversed(
         (
-            click.option("--endpoint", metavar="NAME", help="Only to this endpoint."),
+            click.option(
+                "--endpoint",
+                metavar="NAME",
+                shell_complete=endpoint_names,
+                help="Only to this endpoint.",
+            ),
             click.option(
                 "--instrument",
                 type=values.instrument,

@@ -30,6 +30,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Set up and send": {
         "endpoint": ("endpoints", "Endpoints: add, show, set, test, rotate-secret, remove."),
         "send": ("sending", "Enqueue signals from JSON lines."),
+        "completion": ("completing", "Let a shell complete commands and names."),
     },
     "Look and act": {
         "status": ("status", "The whole system on one screen."),

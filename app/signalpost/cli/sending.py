@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from signalpost.cli import values
+from signalpost.cli.completing import endpoint_names
 from signalpost.cli.joining import examples, find_settings, json_option, shared_options
 from signalpost.cli.printing import print_json
 from signalpost.errors import SettingError
@@ -32,7 +33,12 @@ __all__ = ["send"]
 )
 @click.argument("file", type=click.Path(allow_dash=True, dir_okay=False), metavar="FILE|-")
 @click.option(
-    "--endpoint", "endpoints", multiple=True, metavar="NAME", help="Only to this one; repeatable."
+    "--endpoint",
+    "endpoints",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=endpoint_names,
+    help="Only to this one; repeatable.",
 )
 @click.option("--ttl", type=values.span, metavar="SPAN", help="How long they live: 30, 30s, 5m.")
 @click.option("--producer", metavar="ID", help="Who sends them, instead of PRODUCER_ID.")

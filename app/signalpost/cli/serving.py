@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from signalpost.cli import values
+from signalpost.cli.completing import endpoint_names
 from signalpost.cli.endpoints import given_secret, secret_options
 from signalpost.cli.joining import (
     data_option,
@@ -102,7 +103,12 @@ def _flower(data: Path | None) -> dict[str, str]:
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
 @secret_options
-@click.option("--endpoint", metavar="NAME", help="Use the secret and the URL of this endpoint.")
+@click.option(
+    "--endpoint",
+    metavar="NAME",
+    shell_complete=endpoint_names,
+    help="Use the secret and the URL of this endpoint.",
+)
 @click.option(
     "--profile",
     type=click.Choice(["rfc9421", "standard", "canonical"]),

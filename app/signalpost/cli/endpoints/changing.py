@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from signalpost.cli import values
+from signalpost.cli.completing import endpoint_names
 from signalpost.cli.endpoints.describing import policy_facts, public
 from signalpost.cli.endpoints.group import endpoint, reason_option
 from signalpost.cli.joining import (
@@ -34,7 +35,7 @@ DEFAULT = "default"
         "signalpost endpoint set desk --max-retries default",
     ),
 )
-@click.argument("name")
+@click.argument("name", shell_complete=endpoint_names)
 @click.option("--url", metavar="URL", help="Where it is from now on, also for what waits already.")
 @click.option("--timeout", metavar="SPAN|default", help="Of one attempt: 5s to 300s.")
 @click.option("--max-retries", metavar="N|default", help="Retries after the first attempt.")
@@ -107,7 +108,7 @@ def set_command(
         "signalpost endpoint remove desk --yes --reason 'the desk has closed'",
     ),
 )
-@click.argument("name")
+@click.argument("name", shell_complete=endpoint_names)
 @click.option("--yes", is_flag=True, help="Also where deliveries are still on their way to it.")
 @reason_option
 @json_option

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from signalpost.cli import values
+from signalpost.cli.completing import endpoint_names
 from signalpost.cli.endpoints.describing import public, secret_line
 from signalpost.cli.endpoints.group import (
     endpoint,
@@ -36,7 +37,7 @@ __all__ = ["rotate_secret_command"]
         "signalpost endpoint rotate-secret desk --secret-file new.secret --grace 0",
     ),
 )
-@click.argument("name")
+@click.argument("name", shell_complete=endpoint_names)
 @secret_options
 @click.option(
     "--grace",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from signalpost.cli.completing import endpoint_names
 from signalpost.cli.endpoints.describing import policy_facts, policy_row, public, secret_line
 from signalpost.cli.endpoints.group import endpoint, secret_box
 from signalpost.cli.joining import (
@@ -54,7 +55,7 @@ def list_command(*, as_json: bool, data: Path | None) -> None:
 
 
 @endpoint.command("show", epilog=examples("signalpost endpoint show broker --reveal-secret"))
-@click.argument("name")
+@click.argument("name", shell_complete=endpoint_names)
 @click.option(
     "--reveal-secret",
     is_flag=True,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from signalpost.cli.completing import endpoint_names
 from signalpost.cli.endpoints.group import endpoint, secret_box
 from signalpost.cli.joining import (
     examples,
@@ -31,7 +32,7 @@ __all__ = ["test_command"]
 @endpoint.command(
     "test", epilog=examples("signalpost endpoint test desk", "signalpost endpoint test desk --new")
 )
-@click.argument("name")
+@click.argument("name", shell_complete=endpoint_names)
 @click.option(
     "--new",
     "only_new",
