@@ -100,7 +100,8 @@ def migrate(url: str, revision: str = "head") -> None:
     """Bring the tables at `url` to `revision` in one transaction.
 
     Any number of processes may call this at once: the others wait and find nothing to do.
-    Raises whatever SQLAlchemy raises when the database cannot be reached.
+    Raises SchemaError, with nothing changed, where the tables are newer than this release, and
+    whatever SQLAlchemy raises when the database cannot be reached.
     """
     from alembic import command  # noqa: PLC0415 - a producer never needs Alembic
     from alembic.config import Config  # noqa: PLC0415
@@ -111,6 +112,7 @@ def migrate(url: str, revision: str = "head") -> None:
     try:
         with engine.begin() as conn:
             conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            _refuse_newer(_revision(conn))
             config.attributes["connection"] = conn
             command.upgrade(config, revision)
     finally:
@@ -119,9 +121,7 @@ def migrate(url: str, revision: str = "head") -> None:
 
 def check_schema(conn: Connection) -> None:
     """Raise SchemaError unless the tables are the ones that this code was written for."""
-    found = None
-    if conn.scalar(text("SELECT to_regclass('signalpost.alembic_version') IS NOT NULL")):
-        found = conn.scalar(text("SELECT version_num FROM signalpost.alembic_version"))
+    found = _revision(conn)
     if found is None:
         raise SchemaError(
             f"the database has no tables in schema {SCHEMA}; run `signalpost migrate` first"
@@ -132,7 +132,18 @@ def check_schema(conn: Connection) -> None:
             f"the tables are at revision {found}, this release needs {REVISION}; "
             "run `signalpost migrate`"
         )
-    if found > REVISION:
+    _refuse_newer(found)
+
+
+def _revision(conn: Connection) -> str | None:
+    if not conn.scalar(text("SELECT to_regclass('signalpost.alembic_version') IS NOT NULL")):
+        return None
+    found: str | None = conn.scalar(text("SELECT version_num FROM signalpost.alembic_version"))
+    return found
+
+
+def _refuse_newer(found: str | None) -> None:
+    if found is not None and found > REVISION:
         raise SchemaError(
             f"the tables are at revision {found}, newer than this release ({REVISION}); "
             "install the newer signalpost here"

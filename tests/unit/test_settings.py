@@ -291,11 +291,43 @@ def test_the_end_of_a_delivery_cannot_be_made_quiet(kind: str) -> None:
         load_settings({"DATABASE_URL": URL, "ALERT_QUIET_KINDS": f"redis_gone,{kind}"})
 
 
-@pytest.mark.parametrize("given", ["OPS_TELEGRAM_BOT_TOKEN", "OPS_TELEGRAM_CHAT_ID"])
-def test_telegram_settings_belong_together(given: str) -> None:
+@pytest.mark.parametrize(
+    ("given", "value"), [("OPS_TELEGRAM_BOT_TOKEN", "12:wonderland"), ("OPS_TELEGRAM_CHAT_ID", "7")]
+)
+def test_telegram_settings_belong_together(given: str, value: str) -> None:
     """One of token and chat without the other would be silence, so it is an error."""
     with pytest.raises(SettingError, match="set both or none"):
-        load_settings({"DATABASE_URL": URL, given: "wonderland"})
+        load_settings({"DATABASE_URL": URL, given: value})
+
+
+@pytest.mark.parametrize("token", ["wonderland", "12", "12:", ":ab", "12:a b", "https://12:ab"])
+def test_a_token_that_is_none_is_refused(token: str) -> None:
+    """A bot's token is a number, a colon and its secret; what is written elsewhere is noticed."""
+    given = {"DATABASE_URL": URL, "OPS_TELEGRAM_BOT_TOKEN": token, "OPS_TELEGRAM_CHAT_ID": "7"}
+    with pytest.raises(SettingError, match="TOKEN must be a bot's token") as caught:
+        load_settings(given)
+    assert "wonderland" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("chat", "good"),
+    [
+        ("7", True),
+        ("-1001", True),
+        ("@desk_1", True),
+        ("desk", False),
+        ("@", False),
+        ("7 8", False),
+    ],
+)
+def test_a_chat_is_a_number_or_a_public_name(chat: str, good: bool) -> None:
+    """Anything else could not be a chat of Telegram's."""
+    given = {"DATABASE_URL": URL, "OPS_TELEGRAM_BOT_TOKEN": "12:ab", "OPS_TELEGRAM_CHAT_ID": chat}
+    if good:
+        assert load_settings(given).ops_telegram_chat_id == chat
+    else:
+        with pytest.raises(SettingError, match="OPS_TELEGRAM_CHAT_ID must be a chat's number"):
+            load_settings(given)
 
 
 def test_settings_do_not_show_secrets() -> None:

@@ -14,7 +14,12 @@ from signalpost.cli.following import Progress
 from signalpost.cli.lines import BadLine, GoodLine, checked, chunks
 from signalpost.cli.printing import note, printable
 from signalpost.core.signals import Signal
-from signalpost.errors import EnqueueTimeout, EnqueueUnknown, IdempotencyConflict
+from signalpost.errors import (
+    EnqueueTimeout,
+    EnqueueUnknown,
+    IdempotencyConflict,
+    SignalpostError,
+)
 from signalpost.producer import DEFAULT, Enqueued, Producer
 
 __all__ = ["Sending"]
@@ -134,6 +139,7 @@ class Sending:
 
     def _enqueue(self, good: Sequence[GoodLine], *, timeout: float = _CHUNK_SECONDS) -> None:
         self._in_doubt = len(good)
+        unknown = False
         for left in reversed(range(_TRIES)):
             try:
                 results = self._producer.enqueue_many(
@@ -143,13 +149,14 @@ class Sending:
                     timeout=timeout,
                 )
                 break
-            except IdempotencyConflict:
-                self._in_doubt = 0
-                raise
-            except (EnqueueTimeout, EnqueueUnknown):
+            except SignalpostError as error:
+                unknown = unknown or isinstance(error, EnqueueUnknown)
                 # Known signals are recognised, so asking again is safe.
-                if not left:
-                    raise
+                if left and isinstance(error, EnqueueTimeout | EnqueueUnknown):
+                    continue
+                if not unknown:
+                    self._in_doubt = 0
+                raise
         else:
             return
         self._count(results)

@@ -14,7 +14,7 @@ import click
 from signalpost.cli import values
 from signalpost.cli.completing import endpoint_names
 from signalpost.cli.joining import examples, find_settings, json_option, shared_options
-from signalpost.cli.printing import print_json
+from signalpost.cli.printing import note, print_json
 from signalpost.errors import SettingError
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def send(
     """
     from signalpost.cli.enqueueing import Sending
     from signalpost.cli.following import Progress, counted, follow
+    from signalpost.cli.starting import redis_refusal
 
     settings = find_settings(data, quiet=as_json)
     name = producer or settings.producer_id
@@ -87,6 +88,8 @@ def send(
             progress.clear()
             if not as_json:
                 sending.summarise()
+            if sending.unannounced and (refusal := redis_refusal(settings)):
+                note(refusal)
     ended: Counter[str] = Counter()
     if wait and sending.deliveries:
         ended = follow(settings, sending.deliveries, progress)

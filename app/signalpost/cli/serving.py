@@ -23,7 +23,7 @@ from signalpost.cli.joining import (
 )
 from signalpost.cli.printing import note
 from signalpost.cli.roles import ROLES, Role, celery_argv, flower_environment
-from signalpost.errors import SettingError
+from signalpost.cli.starting import check_port, check_start
 
 __all__ = ["demo", "receiver", "worker"]
 
@@ -68,13 +68,13 @@ def worker(*, role: Role, concurrency: int | None, data: Path | None) -> NoRetur
     if concurrency is not None and role not in ("deliver", "ops"):
         raise click.UsageError(f"--concurrency is not for the role {role}")
     settings = find_settings(data)
-    if settings.redis_url is None:
-        raise SettingError("no Redis: set REDIS_URL; Celery cannot run without one")
+    check_start(settings, role)
     environment = dict(os.environ)
     if data is not None:
         environment["SIGNALPOST_DATA_DIR"] = str(data.expanduser().resolve())
     if role == "flower":
         environment = {**_flower(data), **environment}
+        check_port(environment)
     argv = celery_argv(role, concurrency=concurrency)
     sys.stdout.flush()
     # In this very process, so that a supervisor's signals and exit codes are Celery's own.

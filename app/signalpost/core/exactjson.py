@@ -27,7 +27,7 @@ MAX_NUMBER_LENGTH = 400
 
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _NOT_A_NUMBER = "must be a Decimal, an int, a float or a string such as 1.0850"
-_NOT_FINITE = "NaN and infinity are refused"
+_NOT_FINITE = "NaN and infinity are refused; a number must be such as 1.0850"
 _TOO_LONG = f"a number may have at most {MAX_NUMBER_LENGTH} characters in plain notation"
 _TOO_DEEP = f"may be nested at most {MAX_DEPTH} levels deep"
 _DECIMALS = (float, Decimal)

@@ -55,9 +55,14 @@ def secret_bytes(secret: str) -> bytes:
         # Raised below, without this context: it may hold the secret.
         key = None
     if key is None:
-        raise SecretError("a secret must be UTF-8 text, and padded base64 where it follows whsec_")
+        raise SecretError(
+            "a secret must be UTF-8 text, and padded base64 where it follows whsec_; "
+            "copy it anew, or take another"
+        )
     if len(key) < MIN_SECRET_BYTES:
-        raise SecretError(f"a secret must have at least {MIN_SECRET_BYTES} bytes")
+        raise SecretError(
+            f"a secret must have at least {MIN_SECRET_BYTES} bytes; take a longer one"
+        )
     return key
 
 

@@ -64,7 +64,10 @@ def look_at_disk(settings: Settings, facts: ServerFacts | None) -> Finding:
     if place is None:
         size = "" if facts is None else f" (the database has {_shown(facts.database_bytes)})"
         return skipped("disk", f"the database lies elsewhere, or out of sight{size}")
-    free = shutil.disk_usage(place).free
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        return skipped("disk", f"{place} cannot be looked at ({error.strerror})")
     told = f"{_shown(free)} free at {place}"
     if free < SCARCE_BYTES:
         return failure("disk", told, "make room: a full disk stops PostgreSQL")
@@ -80,10 +83,8 @@ def _place(settings: Settings, facts: ServerFacts | None) -> Path | None:
         return None
     else:
         named = Path(facts.data_directory)
-    try:
-        return named if named.exists() else None
-    except OSError:
-        return None
+    # What the server calls by a descriptor of its own is another place to us.
+    return None if named.is_relative_to("/proc") else named
 
 
 def _on_this_machine(settings: Settings) -> bool:

@@ -114,13 +114,13 @@ class Settings(BaseModel):
         default=30, ge=1, le=36500, description="days that finished deliveries are kept"
     )
 
-    ops_telegram_bot_token: str | None = Field(
+    ops_telegram_bot_token: Annotated[str, BeforeValidator(rules.telegram_token)] | None = Field(
         default=None,
         repr=False,
         description="token of the Telegram bot that writes to you; without it, alerts are log "
         "lines",
     )
-    ops_telegram_chat_id: str | None = Field(
+    ops_telegram_chat_id: Annotated[str, BeforeValidator(rules.telegram_chat)] | None = Field(
         default=None,
         description="the chat that it writes to; belongs with the token: set both or none",
     )

@@ -6,6 +6,7 @@ A rule raises ValueError with a text that says what is wanted and never repeats 
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -29,6 +30,8 @@ __all__ = [
     "redis_url",
     "secret",
     "secret_keys",
+    "telegram_chat",
+    "telegram_token",
     "with_authority",
 ]
 
@@ -150,6 +153,20 @@ def secret(text: str) -> str:
         secret_bytes(text)
     except SecretError as error:
         raise ValueError(f"cannot be used: {error}") from None
+    return text
+
+
+def telegram_token(text: str) -> str:
+    """A bot's token: its number, a colon, and letters, digits, hyphens and underscores."""
+    if not re.fullmatch(r"[0-9]+:[A-Za-z0-9_-]+", text):
+        raise ValueError("must be a bot's token as @BotFather gives it, such as 123456:AbC-dEf")
+    return text
+
+
+def telegram_chat(text: str) -> str:
+    """A chat's number, or the public name of a channel or group."""
+    if not re.fullmatch(r"-?[0-9]+|@[A-Za-z][A-Za-z0-9_]*", text):
+        raise ValueError("must be a chat's number, such as -1001234567890, or @its_public_name")
     return text
 
 

@@ -382,7 +382,10 @@ def test_prices_reason_and_payload_show_nowhere() -> None:
         (b"{}", "instrument: is required"),
         (b"{", "JSON: not JSON at line 1"),
         (BODY[:-1] + b',"side":"sell"}', "JSON: a key is given twice"),
-        (BODY.replace(b"1.0850", b"NaN"), "JSON: NaN and infinity are refused"),
+        (
+            BODY.replace(b"1.0850", b"NaN"),
+            "JSON: NaN and infinity are refused; a number must be such as 1.0850",
+        ),
         (BODY.replace(b"RSI", b"\\ud800"), "reason: "),
         (BODY.replace(b"RSI", b"\xff"), "JSON: not UTF-8"),
         (BODY.replace(b"{}", b'{"a":' * 33 + b"1" + b"}" * 33), "payload: may be nested"),
