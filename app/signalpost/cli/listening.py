@@ -27,10 +27,10 @@ __all__ = ["Manners", "Post", "listen"]
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Where it listens, and for whom; `secret` None: one is made; `port` 0: a free one."""
+    """Where it listens, and for whom; no `secrets`: one is made; `port` 0: a free one."""
 
     port: int
-    secret: str | None = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
     profile: str
     public_url: str | None
     book: Path | None
@@ -62,10 +62,10 @@ def listen(post: Post, manners: Manners) -> int:
         folder = ending.enter_context(tempfile.TemporaryDirectory(prefix="signalpost-receiver-"))
         book = _open_book(post.book or Path(folder) / "book.sqlite")
         ending.callback(book.close)
-        secret = post.secret or new_secret()
+        secrets = post.secrets or (new_secret(),)
         public_url = post.public_url or f"http://127.0.0.1:{port}"
         receiver = Receiver(
-            secrets=[secret],
+            secrets=secrets,
             public_url=public_url,
             book=book,
             profile=Profile(post.profile),
@@ -81,8 +81,8 @@ def listen(post: Post, manners: Manners) -> int:
             observer=lambda text: click.echo(f"{_clock()}  {text}"),
         )
         click.echo(f"listening on http://127.0.0.1:{port} for {public_url}, {post.profile} profile")
-        if post.secret is None:
-            click.echo(f"secret, made for this run: {secret}")
+        if not post.secrets:
+            click.echo(f"secret, made for this run: {secrets[0]}")
             note(
                 "hand it over: echo SECRET | signalpost endpoint add NAME "
                 f"{public_url}/signals --secret-stdin"

@@ -162,20 +162,22 @@ def receiver(
     from signalpost.cli.listening import Manners, Post, listen
 
     secret = given_secret(secret_file, secret_stdin)
+    secrets: tuple[str, ...] = () if secret is None else (secret,)
     if endpoint is not None:
-        if secret is not None:
+        if secrets:
             raise click.UsageError("--endpoint brings its own secret")
-        secret, url = _of_endpoint(endpoint, data)
+        secrets, url = _of_endpoint(endpoint, data)
         public_url = public_url or url
     manners = Manners(fail, fail_rate, status, drop, delay)
-    ctx.exit(listen(Post(port, secret, profile, public_url, book), manners))
+    ctx.exit(listen(Post(port, secrets, profile, public_url, book), manners))
 
 
-def _of_endpoint(name: str, data: Path | None) -> tuple[str, str]:
-    from signalpost.repository.endpoints import get_endpoint, reveal_secret
+def _of_endpoint(name: str, data: Path | None) -> tuple[tuple[str, ...], str]:
+    from signalpost.repository.endpoints import get_endpoint
+    from signalpost.repository.rotation import valid_secrets
     from signalpost.secretbox import SecretBox
 
     settings = find_settings(data)
     with transaction(settings) as conn:
-        secret = reveal_secret(conn, name, SecretBox(settings.secret_keys))
-        return secret, get_endpoint(conn, name).url
+        found = valid_secrets(conn, name, SecretBox(settings.secret_keys))
+        return found, get_endpoint(conn, name).url

@@ -13,15 +13,38 @@ from signalpost.core.signing import secret_bytes
 from signalpost.errors import EndpointError
 from signalpost.models import EndpointRow
 from signalpost.repository.endpoint_changes import write_change
-from signalpost.repository.endpoints import EndpointView, hold_endpoint, same_secret
+from signalpost.repository.endpoints import (
+    EndpointView,
+    get_endpoint,
+    hold_endpoint,
+    same_secret,
+)
 from signalpost.repository.reading import database_time
 from signalpost.secretbox import SecretBox
 
-__all__ = ["MOST_GRACE_SECONDS", "finish_rotation", "forget_previous_secrets", "rotate_secret"]
+__all__ = [
+    "MOST_GRACE_SECONDS",
+    "finish_rotation",
+    "forget_previous_secrets",
+    "rotate_secret",
+    "valid_secrets",
+]
 
 MOST_GRACE_SECONDS = 90 * 86_400.0
 
 _NONE_BEFORE: dict[str, Any] = {"previous_secret_ciphertext": None, "previous_secret_until": None}
+
+
+def valid_secrets(conn: Connection, name: str, box: SecretBox) -> tuple[str, ...]:
+    """What requests to the endpoint are signed with now, the current secret first.
+
+    Raises EndpointError where there is none of that name, SecretError where no key of `box` fits.
+    """
+    view = get_endpoint(conn, name)
+    sealed = [view.secret_ciphertext]
+    if view.rotates(database_time(conn)) and view.previous_secret_ciphertext is not None:
+        sealed.append(view.previous_secret_ciphertext)
+    return tuple(box.decrypt(one).decode() for one in sealed)
 
 
 def rotate_secret(

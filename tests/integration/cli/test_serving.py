@@ -160,9 +160,21 @@ def test_the_receiver_stands_in_for_an_endpoint(operator: Operator) -> None:
     assert f"port {port} cannot be used" in taken.stderr
 
 
+def test_the_receiver_knows_both_secrets_while_one_replaces_the_other(operator: Operator) -> None:
+    """The canonical signature is by the old secret until the window ends, and verifies as well."""
+    port = free_port()
+    old = operator.json("endpoint", "add", "local", f"http://127.0.0.1:{port}/in")["secret"]
+    assert operator.run("endpoint", "rotate-secret", "local", "--grace", "1d").exit_code == 0
+    words = ("--endpoint", "local", "--port", str(port), "--profile", "canonical")
+    with operator.program("receiver", *words) as receiver:
+        receiver.wait_for_line("listening on")
+        assert post(old, port, str(uuid4())) == 201
+
+
 @pytest.mark.parametrize(
     ("words", "given", "code", "told"),
     [
+        (["--public-url", "ftp://x/"], None, 1, "public_url: the URL must look like"),
         (["--status", "500", "--drop"], None, 2, "exclude each other"),
         (["--secret-stdin", "--endpoint", "x"], "secret" * 5, 2, "brings its own secret"),
         (["--secret-stdin", "--port", "0"], "short", 1, "at least 16 bytes"),
