@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = [
     "REVISION",
     "async_engine",
     "check_schema",
+    "load_driver",
     "migrate",
     "migrations_folder",
     "password_free",
@@ -48,6 +50,13 @@ def async_engine(url: str, *, connect_timeout: float = 5, **limits: Any) -> Asyn
     engine = create_async_engine(parsed, **_engine_args(parsed, connect_timeout, limits))
     event.listen(engine.sync_engine, "connect", _adapt)
     return engine
+
+
+def load_driver() -> None:
+    """Import all that the first connection would: the driver, and what encodes a host's name."""
+    from signalpost.moments import Moments  # noqa: F401, PLC0415 - loads the driver
+
+    codecs.lookup("idna")
 
 
 def _adapt(connection: Any, _: object) -> None:

@@ -290,3 +290,15 @@ def test_pending_deliveries_are_told_from_the_others(conn: Connection) -> None:
     conn.execute(statement, {"id": gone})
     unknown: UUID = uuid4()
     assert pending_among(conn, [waiting, gone, unknown]) == {waiting}
+
+
+def test_our_own_commit_is_kept_by_a_server_that_would_forget_it(conn: Connection) -> None:
+    """Where synchronous_commit is off our transaction turns it on; a caller's own stays so."""
+    conn.execute(text("SET LOCAL synchronous_commit = off"))
+    one(conn, new())
+    assert conn.scalar(text("SHOW synchronous_commit")) == "off"
+    one(conn, new(), lock_timeout_seconds=1.0)
+    assert conn.scalar(text("SHOW synchronous_commit")) == "on"
+    conn.execute(text("SET LOCAL synchronous_commit = remote_apply"))
+    one(conn, new(), lock_timeout_seconds=1.0)
+    assert conn.scalar(text("SHOW synchronous_commit")) == "remote_apply"

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from signalpost import Producer
+from signalpost.producer.loading import loading
 from signalpost.settings import driver_url
 from tests.processes import clean_environment, wait_for
 from tests.producing import make_signal, messages, outbox, producer_on, stored_ids
@@ -176,3 +177,57 @@ def test_a_fork_in_the_middle_of_work_is_survived(producer: Producer) -> None:
         for thread in threads:
             thread.join()
     wait_for(lambda: producer.enqueue(make_signal()).announced, 10)
+
+
+FORK_AT_ONCE = """
+from signalpost import Producer
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+from signalpost.settings import driver_url
+from tests.producing import make_signal
+import os, sys, warnings
+
+warnings.simplefilter("ignore")
+engine = create_engine(driver_url(os.environ["DATABASE_URL"]))
+producer = Producer()
+with Session(engine) as session, session.begin():
+    producer.enqueue_in(session, make_signal())
+child = os.fork()
+if child == 0:
+    print(producer.enqueue(make_signal(), timeout=10).announced, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+def test_a_fork_right_after_the_first_signal_leaves_a_whole_child(
+    outbox_url: str, redis_url: str
+) -> None:
+    """A child that is forked while the background still loads what it needs announces like any."""
+    environ = {"DATABASE_URL": outbox_url, "REDIS_URL": redis_url, "PRODUCER_ID": "tests"}
+    told = run(FORK_AT_ONCE, **environ)
+    assert (told.returncode, told.stdout, told.stderr) == (0, "True\n", "")
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_waits_until_an_import_is_over() -> None:
+    """No child is made while a background thread is in the middle of an import."""
+    begun, over = threading.Event(), threading.Event()
+
+    def load() -> None:
+        with loading():
+            begun.set()
+            ended.wait(0.2)
+            over.set()
+
+    ended = threading.Event()  # never set: the import takes its time
+    thread = threading.Thread(target=load)
+    thread.start()
+    assert begun.wait(5)
+    assert in_a_child(lambda: over.is_set() and thread_may_load()) == 0
+    thread.join()
+
+
+def thread_may_load() -> bool:
+    with loading():
+        return True

@@ -98,7 +98,8 @@ class Broker:
     def warm_up(self) -> None:
         """Load what the first message needs, so that no deadline is spent on it."""
         if self._url is not None:
-            self._ready()
+            _, messages = self._ready()
+            messages.make(DRAIN_QUEUE, DRAIN_TASK, [], "()")
 
     def announce(self, announcements: Sequence[Announcement]) -> bool:
         """Tell the workers of deliveries that are committed and due."""

@@ -15,9 +15,10 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from signalpost.broker import Announcement, Broker
-from signalpost.database import async_engine, check_schema
+from signalpost.database import async_engine, check_schema, load_driver
 from signalpost.errors import EnqueueError
 from signalpost.producer.joining import CommitWatch, Ending
+from signalpost.producer.loading import loading
 from signalpost.producer.loop import LoopThread
 from signalpost.producer.publishing import Publisher
 from signalpost.producer.writing import Attempt, write
@@ -122,12 +123,14 @@ class Background:
         if self._engine is None:
             # Made here, since loading the driver takes a while and a caller may be an event loop.
             # The caller's deadline bounds the wait for a connection, and nothing else does.
-            self._engine = async_engine(
-                self._database_url,
-                pool_size=CONNECTIONS,
-                max_overflow=CONNECTIONS,
-                pool_timeout=86400,
-            )
+            with loading():
+                load_driver()
+                self._engine = async_engine(
+                    self._database_url,
+                    pool_size=CONNECTIONS,
+                    max_overflow=CONNECTIONS,
+                    pool_timeout=86400,
+                )
         return await write(self._engine, checked, attempt)
 
     async def _dispose(self) -> None:

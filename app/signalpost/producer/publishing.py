@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from functools import partial
 
 from signalpost.broker import FEW, Announcement, Broker
+from signalpost.producer.loading import loading
 
 __all__ = ["Publisher"]
 
@@ -91,7 +92,8 @@ class Publisher:
         self._thread.join(max(0.0, end - time.monotonic()))
 
     def _run(self) -> None:
-        self._guarded(self._broker.warm_up)
+        with loading():
+            self._guarded(self._broker.warm_up)
         while True:
             with self._changed:
                 self._busy = False

@@ -45,14 +45,20 @@ class Life:
 _NOW = "COALESCE(CAST(:now AS timestamptz), statement_timestamp())"
 
 # The lock timeout is set where the rows to insert are read, hence before the first wait, and
-# without a round trip of its own. A caller's own transaction keeps the value it has.
+# without a round trip of its own. In our own transaction a server that is set to forget its last
+# commits in a crash is told to keep this one. A caller's own transaction keeps the values it has.
 _INSERT = text(f"""
 WITH limits AS MATERIALIZED (
     SELECT set_config(
         'lock_timeout',
         COALESCE(CAST(:lock_timeout AS text), current_setting('lock_timeout')),
         true
-    ) AS lock_timeout
+    ) AS lock_timeout, set_config(
+        'synchronous_commit',
+        CASE WHEN :own AND current_setting('synchronous_commit') = 'off' THEN 'on'
+            ELSE current_setting('synchronous_commit') END,
+        true
+    ) AS synchronous_commit
 ), given AS (
     SELECT *
     FROM unnest(
@@ -72,7 +78,8 @@ WITH limits AS MATERIALIZED (
         (id, producer_id, idempotency_key, body, instrument, side, action)
     SELECT given.id, :producer_id, given.key, given.body, given.instrument, given.side, given.action
     FROM given, limits, complete
-    WHERE complete.yes AND limits.lock_timeout IS NOT NULL
+    WHERE complete.yes
+        AND limits.lock_timeout IS NOT NULL AND limits.synchronous_commit IS NOT NULL
     ORDER BY given.key
     ON CONFLICT DO NOTHING
     RETURNING id
@@ -134,6 +141,7 @@ def enqueue(
         "lock_timeout": None
         if lock_timeout_seconds is None
         else _milliseconds(lock_timeout_seconds),
+        "own": lock_timeout_seconds is not None,
         "now": now,
     }
     stored: dict[str, Stored] = {}
