@@ -115,11 +115,18 @@ class Outbox:
         await self._commit(lambda c: liveness.stop(c, self.worker_id), seconds=RENEWAL_SECONDS)
 
     async def raise_notice(
-        self, kind: str, *, endpoint_id: int | None = None, details: Mapping[str, str]
+        self,
+        kind: str,
+        *,
+        endpoint_id: int | None = None,
+        subject: str = "",
+        details: Mapping[str, str],
     ) -> int | None:
         """Write a notice for the operator, unless the same one is open or was raised lately."""
         return await self._commit(
-            lambda c: notices.raise_notice(c, kind=kind, endpoint_id=endpoint_id, details=details)
+            lambda c: notices.raise_notice(
+                c, kind=kind, endpoint_id=endpoint_id, subject=subject, details=details
+            )
         )
 
     async def take_back(

@@ -84,8 +84,9 @@ class Vigil:
             return
         off = f"{self._lease.clock_off_seconds:.1f}"
         logger.error("this machine's clock is %s s off the database's: nothing is sent", off)
+        name = self._outbox.worker_name
         await self._outbox.raise_notice(
-            "clock_off", details={"worker": self._outbox.worker_name, "seconds": off}
+            "clock_off", subject=name, details={"worker": name, "seconds": off}
         )
 
     async def end_unheld_claims(self) -> None:

@@ -6,8 +6,9 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
@@ -18,9 +19,18 @@ from sqlalchemy import Engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from signalpost import database
-from signalpost.alerts import AlertLoop, Courier, Receipt, Refused, TelegramCourier
+from signalpost.alerts import (
+    AlertLoop,
+    Courier,
+    Receipt,
+    Refused,
+    Round,
+    TelegramCourier,
+    rounds_for,
+)
 from signalpost.demo import telegram_standin
 from signalpost.demo.telegram_standin import Fault, TelegramStandIn, running_standin
+from signalpost.settings import Settings
 from tests import rows
 from tests.processes import wait_for
 
@@ -256,6 +266,91 @@ def test_a_loop_that_dies_says_so(
     loop.stop()
     assert "nothing is alerted any more error=SystemExit place=deliver" in caplog.text
     assert "private words" not in caplog.text
+
+
+class Rounds:
+    """Rounds that note that they were gone, and go wrong as they are told."""
+
+    def __init__(self, *errors: BaseException) -> None:
+        self.errors = list(errors)
+        self.gone = 0
+
+    async def go(self, _: AsyncEngine) -> None:
+        self.gone += 1
+        if self.errors:
+            raise self.errors.pop(0)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Sequence[Round]]:
+        yield [Round("watch", 0.01, self.go)]
+
+
+def test_a_round_outlasts_its_errors(
+    engine: Engine,
+    database_url: str,
+    open_courier: OpenCourier,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What goes wrong in a round is logged without its text, and it goes on, as sending does."""
+    rounds = Rounds(OSError("private words"), OSError("more"), RuntimeError("private words"))
+    loop = AlertLoop(
+        lambda: database.async_engine(database_url), open_courier, open_rounds=rounds.open
+    )
+    loop.start()
+    add_alert(engine)
+    wait_for(lambda: rounds.gone > 5 and receipts(engine) == ["1"])
+    loop.stop()
+    assert caplog.text.count("watch: the database cannot be used (OSError)") == 1
+    assert "watch: an unforeseen error, please report it; trying on error=RuntimeError" in (
+        caplog.text
+    )
+    assert "watch: goes on" in caplog.text
+    assert "private words" not in caplog.text
+
+
+@pytest.mark.parametrize("error", [SystemExit("private words"), GeneratorExit("private words")])
+def test_a_round_that_dies_ends_the_loop_and_says_so(
+    database_url: str,
+    open_courier: OpenCourier,
+    caplog: pytest.LogCaptureFixture,
+    error: BaseException,
+) -> None:
+    """A watch that ends for good is no lesser death than that of the sending."""
+    died = threading.Event()
+    loop = AlertLoop(
+        lambda: database.async_engine(database_url),
+        open_courier,
+        open_rounds=Rounds(error).open,
+        died=died.set,
+    )
+    loop.start()
+    assert died.wait(10)
+    loop.stop()
+    assert "nothing is alerted any more" in caplog.text
+    assert "private words" not in caplog.text
+
+
+def test_alerts_leave_while_redis_is_down(
+    engine: Engine, database_url: str, open_courier: OpenCourier, standin: TelegramStandIn
+) -> None:
+    """With no Redis at its address the real rounds and the sending go on: an alert arrives."""
+    settings = Settings(database_url=database_url, redis_url="redis://127.0.0.1:1/0")
+    with engine.begin() as connection:
+        rows.add_delivery(
+            connection,
+            next_attempt_at=rows.database_now(connection) - timedelta(seconds=2),
+            expires_at=rows.database_now(connection) - timedelta(seconds=1),
+        )
+    loop = AlertLoop(
+        lambda: database.async_engine(database_url),
+        open_courier,
+        open_rounds=lambda: rounds_for(settings),
+        interval_seconds=0.05,
+    )
+    loop.start()
+    wait_for(lambda: receipts(engine) == ["1"])
+    loop.stop()
+    assert standin.messages[0].plain.startswith("Expired: AAPL buy (open) to endpoint-")
 
 
 def test_a_start_that_is_ended_does_not_hang(database_url: str) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import html
 import re
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from signalpost.alerts import LastAttempt, Letter, Message, Notice, Tally, render
 from signalpost.cli.program import root
+from signalpost.core.alerting import KINDS, QUIETABLE_KINDS
 
 NOW = datetime(2026, 3, 2, 3, 0, 0, tzinfo=UTC)
 DELIVERY = UUID("0b8f7c1e-5a53-4c3d-9f5a-2d2f6d1f0a01")
@@ -284,7 +286,7 @@ def test_many_notices_are_told_together() -> None:
     assert plain(render(message(*notices, seconds=7))).splitlines() == [
         "2 times Worker gone in 7 s, since 2026-03-02 02:59:53 UTC",
         "It fell silent without having been stopped. Others take its claims back.",
-        "Look at its log and its machine; start it again: signalpost worker",
+        "Look at its log and its machine, and start it again: signalpost worker",
         "The first 2:",
         "host:1<: silent for 31 s",
         "host:2<: silent for 31 s",
@@ -381,6 +383,63 @@ def test_the_commands_are_the_command_lines(status: str, maybe_received: bool) -
     assert len(commands) == 2
     for words in commands:
         parse(root, words)
+
+
+@pytest.mark.parametrize("kind", QUIETABLE_KINDS)
+def test_every_notice_says_what_it_means_and_names_a_command(kind: str) -> None:
+    """Each kind about the system has words of its own, and its command is one that there is."""
+    details = {"answer": "HTTP 401"}
+    text = plain(
+        alone(replace(NOTICE, kind=kind, letter=None, endpoint="my desk", details=details))
+    )
+    title, *middle, labels, command = text.splitlines()
+    assert title == f"{kind.replace('_', ' ').capitalize()}: endpoint my desk"
+    assert middle
+    assert labels == "Details: answer HTTP 401"
+    parse(root, shlex.split(command.partition("signalpost ")[2]))
+
+
+def test_a_name_cannot_become_a_command() -> None:
+    """An endpoint's name stands in a command as one word, whatever is in it."""
+    notice = replace(NOTICE, kind="endpoint_trouble", letter=None, endpoint="x; rm -rf ~ <b>")
+    text = plain(alone(notice))
+    assert text.endswith("More: signalpost endpoint test 'x; rm -rf ~ <b>'")
+
+
+def test_the_commands_for_many_are_the_command_lines() -> None:
+    """The commands that a message for many proposes are those of the command line."""
+    lines = plain(many(201)).splitlines()[-2:]
+    for line in lines:
+        parse(root, line.partition("signalpost ")[2].split())
+
+
+def test_the_documentation_knows_every_kind() -> None:
+    """docs/alerts.md lists exactly the kinds that there are."""
+    page = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text(encoding="utf-8")
+    table = page.partition("## The kinds")[2].partition("\n## ")[0]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == sorted(KINDS)
+
+
+def test_the_documented_example_for_many_is_a_real_one() -> None:
+    """The message for many that docs/alerts.md shows is what such a storm's message looks like."""
+    page = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text(encoding="utf-8")
+    example = page.split("```text\n")[2].partition("\n```")[0].splitlines()
+    tallies = (
+        Tally(60, "desk", "dead", "exhausted", maybe_received=False),
+        Tally(27, "broker", "dead", "rejected", maybe_received=False),
+        Tally(12, "broker", "dead", "exhausted", maybe_received=True),
+    )
+    notices = [NOTICE, *(replace(NOTICE, alert_id=number) for number in range(2, 100))]
+    text = plain(
+        render(
+            replace(
+                message(*notices, tallies=tallies),
+                since=NOW + timedelta(seconds=2),
+                until=NOW + timedelta(seconds=60),
+            )
+        )
+    ).splitlines()
+    assert example == [*text[:6], "...", *text[-2:]]
 
 
 def parse(command: click.Command, words: list[str]) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from signalpost import database
-from signalpost.alerts import AlertLoop, courier_for, pace_for
+from signalpost.alerts import AlertLoop, courier_for, pace_for, rounds_for
 from signalpost.broker import Broker
 from signalpost.clock import Lease
 from signalpost.dispatch import Dispatcher
@@ -54,6 +54,7 @@ class Runtime:
         self.alerts = AlertLoop(
             lambda: database.async_engine(settings.database_url),
             lambda: CountedCourier(courier_for(settings), self.counting),
+            open_rounds=lambda: rounds_for(settings),
             pace=pace_for(settings),
             died=self._end_worker,
         )

@@ -8,6 +8,7 @@ nothing gives an alert up.
 from __future__ import annotations
 
 from signalpost.alerts.loop import AlertLoop
+from signalpost.alerts.rounds import Round, rounds_for
 from signalpost.alerts.sending import Courier, LogCourier, Sent, courier_for, pace_for, send_due
 from signalpost.alerts.system import trial_text
 from signalpost.alerts.text import render
@@ -26,12 +27,14 @@ __all__ = [
     "Pace",
     "Receipt",
     "Refused",
+    "Round",
     "Sent",
     "Tally",
     "TelegramCourier",
     "courier_for",
     "pace_for",
     "render",
+    "rounds_for",
     "send_due",
     "trial_text",
 ]

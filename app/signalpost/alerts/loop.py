@@ -6,12 +6,13 @@ import asyncio
 import concurrent.futures
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from signalpost.alerts.rounds import Round, no_rounds, repeat
 from signalpost.alerts.sending import DEFAULT_PACE, Courier, Sent, send_due
 from signalpost.core.alerting import Pace
 from signalpost.logs import place
@@ -28,6 +29,7 @@ class AlertLoop:
     Args:
         open_database: makes the engine; called in the thread, since engines belong to one loop.
         open_courier: makes the courier; likewise. Entered at the start, left at the end.
+        open_rounds: makes what is done beside the sending, such as the watch; likewise.
         pace: which alerts wait for each other, and how many messages there may be.
         interval_seconds: between two looks while nothing is due.
         turn_seconds: how long ``send`` waits for its turn before it leaves its alert to the loop.
@@ -43,6 +45,7 @@ class AlertLoop:
         open_database: Callable[[], AsyncEngine],
         open_courier: Callable[[], AbstractAsyncContextManager[Courier]],
         *,
+        open_rounds: Callable[[], AbstractAsyncContextManager[Sequence[Round]]] = no_rounds,
         pace: Pace = DEFAULT_PACE,
         interval_seconds: float = INTERVAL_SECONDS,
         turn_seconds: float = TURN_SECONDS,
@@ -50,6 +53,7 @@ class AlertLoop:
     ) -> None:
         self._open_database = open_database
         self._open_courier = open_courier
+        self._open_rounds = open_rounds
         self._pace = pace
         self._interval_seconds = interval_seconds
         self._turn_seconds = turn_seconds
@@ -122,12 +126,16 @@ class AlertLoop:
     async def _main(self) -> None:
         db = self._open_database()
         try:
-            async with self._open_courier() as courier:
+            async with self._open_courier() as courier, self._open_rounds() as rounds:
                 running = _Running(
                     db, courier, self._pace, self._interval_seconds, self._turn_seconds
                 )
-                self._started.set_result(running)
-                await running.until_stopped()
+                async with asyncio.TaskGroup() as group:
+                    going = [group.create_task(repeat(each, db)) for each in rounds]
+                    self._started.set_result(running)
+                    await running.until_stopped()
+                    for task in going:
+                        task.cancel()
         finally:
             await db.dispose()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from signalpost.alerts.wording import code, listing, moment, span, word
@@ -10,54 +12,75 @@ from signalpost.repository.told import Message, Notice
 
 _SHORT = 24
 
-_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """What a kind means, what to do, and the command that helps; ``NAME`` is the endpoint's."""
+
+    means: str
+    remedy: str = ""
+    command: str = "signalpost status"
+
+
+_WORDS: Mapping[str, _Words] = MappingProxyType(
     {
-        "endpoint_trouble": (
+        "endpoint_trouble": _Words(
             "Its attempts fail, and none succeeds. Its deliveries are retried, and then end.",
             "Look at the last failure, and ask the receiver's owner.",
+            "signalpost endpoint test NAME",
         ),
-        "endpoint_well": ("It accepts deliveries again.",),
-        "endpoint_refuses": (
-            "It answered 401, 403 or 404, for the first time since it last accepted one.",
+        "endpoint_well": _Words(
+            "It accepts deliveries again.",
+            "What died meanwhile can be replayed, where the trade still makes sense.",
+            "signalpost replay --endpoint NAME --since 1h --dry-run",
+        ),
+        "endpoint_refuses": _Words(
+            "It answered so for the first time since it last accepted a delivery.",
             "Check its URL and secret with its owner, and the clocks on both sides.",
+            "signalpost endpoint test NAME",
         ),
-        "redis_gone": (
+        "redis_gone": _Words(
             "Deliveries and alerts go on from PostgreSQL, later by seconds.",
             "Bring Redis back, empty if need be, or correct REDIS_URL.",
+            "signalpost doctor",
         ),
-        "redis_back": ("Redis answers again. Nothing needs to be done.",),
-        "worker_gone": (
+        "redis_back": _Words("It can be used again; nothing needs to be done."),
+        "worker_gone": _Words(
             "It fell silent without having been stopped. Others take its claims back.",
-            "Look at its log and its machine; start it again: signalpost worker",
+            "Look at its log and its machine, and start it again: signalpost worker",
         ),
-        "worker_back": ("Another worker has started on its machine since.",),
-        "stalled": (
-            "Deliveries are due, and nobody takes them. They wait, and expire.",
-            "See which workers live, and start one: signalpost worker",
+        "worker_back": _Words("It, or another worker in its place, is at work."),
+        "stalled": _Words(
+            "Deliveries have been due for more than a minute, and nobody takes them.",
+            "See whether a worker is alive and sending is enabled there; start one.",
+            "signalpost doctor",
         ),
-        "moving": ("Nothing is overdue any more.",),
-        "secret_unreadable": (
+        "moving": _Words("Nothing is overdue any more."),
+        "secret_unreadable": _Words(
             "An endpoint's secret cannot be decrypted. Its deliveries wait, and expire.",
             "Give the workers the SECRET_KEYS that it was stored with, and restart them.",
+            "signalpost doctor",
         ),
-        "clock_off": (
+        "clock_off": _Words(
             "A worker's clock is off the database's. That worker sends nothing.",
             "Set the clock of its machine right (NTP).",
         ),
-        "heartbeat": ("Alerts arrive, and the ops worker watches.",),
+        "heartbeat": _Words("All is well: alerts arrive, and the ops worker watches."),
     }
 )
+_UNKNOWN = _Words("")
 
 
 def about_system(notice: Notice) -> str:
     """Tell one notice: what it is about, what it means, what to do, with its labels."""
-    labels = _labels(notice)
+    words, labels = _WORDS.get(notice.kind, _UNKNOWN), _labels(notice)
+    command = words.command.replace("NAME", shlex.quote(notice.endpoint or ""))
     return "\n".join(
         [
             f"<b>{_title(notice.kind)}</b>{_subject(notice)}",
-            *_WORDS.get(notice.kind, ()),
+            *filter(None, (words.means, words.remedy)),
             *([f"Details: {labels}"] if labels else []),
-            f"More: {code('signalpost status')}",
+            f"More: {code(command)}",
         ]
     )
 
@@ -76,11 +99,12 @@ def trial_text(asker: str) -> str:
 def about_systems(message: Message) -> str:
     """Tell several notices of one kind: whom each is about, and what to do."""
     took = span((message.until - message.since).total_seconds())
+    words = _WORDS.get(message.kind, _UNKNOWN)
     what = f"{message.count} times {_title(message.kind)}"
     return "\n".join(
         [
             f"<b>{what}</b> in {took}, since {moment(message.since)}",
-            *_WORDS.get(message.kind, ()),
+            *filter(None, (words.means, words.remedy)),
             f"The first {len(message.first)}:",
             *(f"{_subject(notice, _SHORT)[2:]}: {_labels(notice, 4)}" for notice in message.first),
             f"All: {code(listing(message.kind, message.since, message.count))}",

@@ -54,9 +54,9 @@ class Pace:
 
     @property
     def hushed(self) -> frozenset[str]:
-        """The quiet kinds, each trouble with its end, and never one about a delivery."""
+        """The quiet kinds, each trouble with its end, and none that cannot be quiet."""
         ends = {ENDS[kind] for kind in self.quiet_kinds if kind in ENDS}
-        return (self.quiet_kinds | ends) - frozenset(LOUD_KINDS)
+        return (self.quiet_kinds | ends) & frozenset(QUIETABLE_KINDS)
 
 
 def lately(begun: Sequence[datetime], now: datetime) -> list[datetime]:

@@ -8,16 +8,23 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, text
 
 _RAISE = text("""
-INSERT INTO signalpost.alerts (kind, endpoint_id, details)
-SELECT :kind, CAST(:endpoint_id AS bigint), CAST(:details AS jsonb)
+INSERT INTO signalpost.alerts (kind, endpoint_id, subject, details)
+SELECT :kind, CAST(:endpoint_id AS bigint), :subject, CAST(:details AS jsonb)
 WHERE NOT EXISTS (
     SELECT FROM signalpost.alerts a
     WHERE a.kind = :kind AND a.delivery_id IS NULL
       AND a.endpoint_id IS NOT DISTINCT FROM CAST(:endpoint_id AS bigint)
+      AND a.subject = :subject
       AND (a.sent_at IS NULL
            OR a.created_at > statement_timestamp() - make_interval(secs => :quiet_seconds)))
 ON CONFLICT DO NOTHING
 RETURNING id
+""")
+
+_LATELY = text("""
+SELECT EXISTS (
+    SELECT FROM signalpost.alerts
+    WHERE kind = :kind AND created_at > statement_timestamp() - make_interval(secs => :seconds))
 """)
 
 
@@ -26,6 +33,7 @@ def raise_notice(
     *,
     kind: str,
     endpoint_id: int | None = None,
+    subject: str = "",
     details: Mapping[str, str] | None = None,
     quiet_seconds: float = 3600.0,
 ) -> int | None:
@@ -35,6 +43,7 @@ def raise_notice(
         connection: in a transaction that the caller commits.
         kind: such as ``secret_unreadable`` or ``clock_off``.
         endpoint_id: whom it is about, if about one endpoint.
+        subject: what it is about, if about something else, such as a worker's name.
         details: labels only, nothing private.
         quiet_seconds: for how long the same notice is not raised again.
 
@@ -46,8 +55,14 @@ def raise_notice(
         {
             "kind": kind,
             "endpoint_id": endpoint_id,
+            "subject": subject,
             "details": json.dumps(dict(details or {})),
             "quiet_seconds": quiet_seconds,
         },
     ).scalar_one_or_none()
     return found
+
+
+def lately(connection: Connection, *, kind: str, seconds: float) -> bool:
+    """Tell whether a notice of a kind was raised in the last ``seconds``."""
+    return bool(connection.execute(_LATELY, {"kind": kind, "seconds": seconds}).scalar_one())

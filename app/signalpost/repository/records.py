@@ -12,6 +12,8 @@ from sqlalchemy import Connection, text
 
 from signalpost.core.lifecycle import Decision, Standing, Status, settle
 from signalpost.core.outcomes import Answer, Verdict
+from signalpost.core.refusals import refusal
+from signalpost.repository import troubles
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,13 @@ def record(
     if not known:
         return {}
     connection.execute(_WRITE_ATTEMPTS, {**_attempt_columns(known, late), "now": now})
+    refusals = [
+        (item.delivery_id, labels)
+        for item in known
+        if (labels := refusal(item.answer, item.started_at)) is not None
+    ]
+    if refusals:
+        troubles.note_refusals(connection, refusals)
     moves = [(item, change) for item in known if (change := changes[item.claim_id]) is not None]
     alerts: Mapping[UUID, int] = {}
     if moves:

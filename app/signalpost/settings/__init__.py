@@ -148,6 +148,19 @@ class Settings(BaseModel):
         description="kinds of alerts, separated by commas, that are stored and not sent; `dead`, "
         "`expired` and `corrected` cannot be quiet",
     )
+    alert_heartbeat_hours: int = Field(
+        default=0,
+        ge=0,
+        le=168,
+        description="hours between two messages that all is well; 0 sends none",
+    )
+    heartbeat_url: Annotated[str, BeforeValidator(rules.http_url)] | None = Field(
+        default=None,
+        repr=False,
+        description="URL of a monitor outside, fetched each minute by the ops worker, only while "
+        "nothing is overdue by 60 s and no alert unsent for 5 minutes; it alarms when it hears "
+        "nothing. Whoever knows the URL can feign that all is well: it is never logged",
+    )
 
     log_format: Annotated[str, BeforeValidator(rules.log_format)] = Field(
         default="text",
