@@ -60,7 +60,7 @@ docs: $(STAMP) ## build the documentation into build/docs; a warning is an error
 lock: $(STAMP) ## resolve requirements*.lock anew (ARGS=--upgrade moves the pins)
 	@$(PIP) install uv==0.13.9
 	@$(LOCK) --extra stack --group dev --group docs -o requirements.lock $(ARGS) pyproject.toml
-	@$(LOCK) --extra stack -c requirements.lock -o requirements-image.lock pyproject.toml
+	@$(LOCK) --extra image -c requirements.lock -o requirements-image.lock pyproject.toml
 
 clean: ## remove the virtual environment and everything that tools left behind
 	@rm -rf $(VENV) build dist htmlcov .coverage .coverage.* \

@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ("app", "worker", "migrations", "docs")
 
 # What docker compose reads from the same file, and where the embedded servers lie.
-NOT_SETTINGS = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "FLOWER_BASIC_AUTH", "SIGNALPOST_DATA_DIR"}
+NOT_SETTINGS = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "FLOWER_BASIC_AUTH", "GRAFANA_PASSWORD"}
+NOT_SETTINGS |= {"SIGNALPOST_DATA_DIR"}
 
 EXEMPTION = re.compile(
     r"#\s*(?:noqa:\s*|type:\s*ignore|pragma:\s*no\s+\w+)"

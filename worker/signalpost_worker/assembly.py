@@ -64,6 +64,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "beat_schedule": {
             "prune": {"task": broker.PRUNE_TASK, "schedule": crontab(minute="17")},
         },
+        "beat_max_loop_interval": 60,
         "timezone": "UTC",
     }
 

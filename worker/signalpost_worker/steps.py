@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from celery import Celery, bootsteps
 from celery.platforms import EX_FAILURE
-from celery.signals import worker_shutting_down
+from celery.signals import beat_init, worker_shutting_down
 
 from signalpost.broker import ALERTS_QUEUE, DELIVER_QUEUE, DRAIN_QUEUE, QUEUES
 from signalpost.errors import SignalpostError
@@ -104,4 +104,12 @@ def install(app: Celery, runtime: Runtime) -> None:
         # Celery now waits for running tasks without a limit; the engine's own deadline ends them.
         runtime.engine.begin_shutdown()
 
+    def beating(sender: Any, **_: Any) -> None:
+        # Not an `Exception`, which Celery would only log.
+        try:
+            runtime.watching.start_beat(sender)
+        except SignalpostError as error:
+            raise SystemExit(f"signalpost: {error}") from None
+
     worker_shutting_down.connect(shutting_down, weak=False)
+    beat_init.connect(beating, weak=False)

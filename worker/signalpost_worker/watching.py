@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
@@ -25,6 +26,9 @@ from signalpost.metrics import Counting, MetricsServer, OutboxGauges
 from signalpost.settings import Settings
 from signalpost.telegram import Receipt, Refused
 from signalpost_worker import hearing
+
+BEAT_SECONDS = 180.0
+"""Beat looks at its schedule once a minute at least."""
 
 
 class Watching:
@@ -76,11 +80,27 @@ class Watching:
             self._counting.registry.register(OutboxGauges(self._look, self._broker.queue_depths))
         if hearing.install():
             self._watch_consumer(worker)
+        self._serve(settings.metrics_port)
+
+    def start_beat(self, beat: Any) -> None:
+        """Serve the pages of a beat process, which is well while it looks at its schedule."""
+
+        def trouble() -> str | None:
+            ago = time.monotonic() - (beat._last_tick or begun)  # noqa: SLF001 - nothing public
+            return None if ago < BEAT_SECONDS else f"beat has not kept time for {ago:.0f} s"
+
+        begun = time.monotonic()
+        if self._settings.metrics_port is not None:
+            self._asked.append(trouble)
+            self._serve(self._settings.metrics_port)
+
+    def _serve(self, port: int) -> None:
+        settings = self._settings
         self._server = MetricsServer(
             self._counting.registry,
             self.troubles,
             address=settings.metrics_address,
-            port=settings.metrics_port + settings.process_index,
+            port=port + settings.process_index,
         )
         self._server.start()
 

@@ -124,7 +124,11 @@ def stack_children(info: StackInfo, *, workers: int, grace: float) -> list[Child
             )
             for index in range(1, workers + 1)
         ),
-        Child("beat", celery_argv("beat"), environment),
+        Child(
+            "beat",
+            celery_argv("beat"),
+            {**environment, "SIGNALPOST_PROCESS_INDEX": str(workers + 1)},
+        ),
         Child("flower", celery_argv("flower"), {**environment, **flower}),
     ]
 
@@ -155,11 +159,11 @@ def _refuse_used_metrics_ports(settings: Settings, workers: int) -> None:
     from signalpost.embedded.launching import free_port
 
     base = settings.metrics_port
-    for port in range(base, base + workers + 1) if base is not None else ():
+    for port in range(base, base + workers + 2) if base is not None else ():
         if free_port(port) != port:
             raise SettingError(
                 f"the metrics port {port} is in use; choose another METRICS_PORT: "
-                f"{workers + 1} ports from there on are needed"
+                f"{workers + 2} ports from there on are needed"
             )
 
 

@@ -170,8 +170,8 @@ class Settings(BaseModel):
         default=None,
         ge=1,
         le=65535,
-        description="each deliver and ops worker serves `/metrics` and `/healthz` on this port "
-        "plus its index; without it, none does",
+        description="each deliver worker, ops worker and beat serves `/metrics` and `/healthz` on "
+        "this port plus its index; without it, none does",
     )
     metrics_address: Annotated[str, BeforeValidator(rules.address)] = Field(
         default="127.0.0.1", description="address of this machine to serve them on"
@@ -180,8 +180,8 @@ class Settings(BaseModel):
         default=0,
         ge=0,
         le=1000,
-        description="a worker's index among those of its machine; `signalpost up` gives 0 to the "
-        "ops worker and 1, 2 ... to the deliver workers",
+        description="a process's index among those of its machine, for its metrics port; "
+        "`signalpost up` gives 0 to the ops worker and 1, 2 ... to the deliver workers",
     )
 
     @model_validator(mode="before")
