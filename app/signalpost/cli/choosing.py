@@ -49,7 +49,12 @@ def filter_options(command: Command) -> Command:
                 metavar="NAME",
                 help="Only of signals for this instrument.",
             ),
-            click.option("--producer", metavar="ID", help="Only of signals of this producer."),
+            click.option(
+                "--producer",
+                type=values.producer_id,
+                metavar="ID",
+                help="Only of signals of this producer.",
+            ),
             click.option(
                 "--since",
                 type=values.moment,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, BinaryIO
@@ -65,6 +66,9 @@ class Sending:
         self.unannounced = 0
         self.deliveries: list[UUID] = []
         self.bad: list[BadLine] = []
+        self.elsewhere: Counter[str] = Counter()
+        """Endpoints that were asked for, and how many known signals have no delivery to them."""
+        self.complete = False
 
     def chunk_by_chunk(self, source: BinaryIO) -> None:
         """Send the good lines as they come; a bad one is told at once."""
@@ -94,11 +98,17 @@ class Sending:
             f"{self.duplicates} known already, {len(self.bad)} bad lines; "
             f"{seconds:.1f} s, {self.signals / seconds:.0f} a second"
         )
-        if self._in_doubt:
+        if not self.complete and (self.signals or self._in_doubt):
+            more = f"; up to {self._in_doubt} more may have been enqueued"
+            doubt = more if self._in_doubt else ""
+            note(f"stopped before the end{doubt}; sending the same lines again is safe")
+        for endpoint, number in sorted(self.elsewhere.items()):
             note(
-                f"up to {self._in_doubt} more may have been enqueued; "
-                "sending the same lines again is safe"
+                f"{number} of these are known already and were not sent to {endpoint}: a signal's "
+                "endpoints are those of its first sending"
             )
+        if any(bad.number == 1 and "JSON: not JSON" in bad.why for bad in self.bad):
+            note("a line is one whole JSON object; `jq -c '.[]' FILE` makes lines of an array")
         if self.unannounced:
             note("Redis was not told of all; the workers take them from PostgreSQL within seconds")
 
@@ -109,6 +119,8 @@ class Sending:
             "deliveries": len(self.deliveries),
             "duplicates": self.duplicates,
             "unannounced": self.unannounced,
+            "not_sent_to": dict(self.elsewhere),
+            "complete": self.complete,
             "bad": [{"line": bad.number, "why": bad.why} for bad in self.bad],
         }
 
@@ -168,6 +180,8 @@ class Sending:
             self.duplicates += one.duplicate
             self.unannounced += not one.announced
             self.deliveries += [delivery.delivery_id for delivery in one.deliveries]
+            reached = {delivery.endpoint for delivery in one.deliveries}
+            self.elsewhere.update(set(self._endpoints or ()) - reached)
             if len(self._few) < _FEW:
                 self._few.append(one)
         rate = self.signals / max(time.monotonic() - self._started_at, 0.001)

@@ -6,9 +6,9 @@ import sys
 
 import click
 
-from signalpost.errors import SignalpostError
+from signalpost.errors import SettingError, SignalpostError
 
-__all__ = ["explain"]
+__all__ = ["explain", "passes"]
 
 _TELLTALES = (
     ("password authentication failed", "PostgreSQL refuses the password", "correct DATABASE_URL"),
@@ -40,6 +40,16 @@ def explain(error: BaseException) -> str:
         f"an error that should not happen ({type(error).__name__}); "
         "run the same command with --debug and report what it shows"
     )
+
+
+def passes(error: Exception) -> bool:
+    """Whether it is trouble of the servers, which may be well again a moment later."""
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+    if isinstance(error, BrokenPipeError):
+        return False
+    return isinstance(error, DBAPIError | PoolTimeout | OSError | SettingError)
 
 
 def _database_line(error: BaseException) -> str | None:

@@ -11,7 +11,8 @@ from uuid import UUID
 
 import click
 
-from signalpost.cli.joining import open_engine
+from signalpost.cli.explaining import explain, passes
+from signalpost.cli.printing import note
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -52,25 +53,50 @@ class Progress:
             self._width = 0
 
 
-def follow(settings: Settings, delivery_ids: Sequence[UUID], progress: Progress) -> Counter[str]:
-    """Wait until each delivery is in a terminal status; how many ended in which.
+def follow(
+    settings: Settings, delivery_ids: Sequence[UUID], progress: Progress, ended: Counter[str]
+) -> None:
+    """Wait until each delivery is in a terminal status; count in `ended` how many are in which.
 
-    One that was pruned meanwhile counts as `pruned`.
+    One that was pruned meanwhile counts as `pruned`. While the database is away it goes on waiting.
     """
+    from signalpost.database import sync_engine
+
     open_ones = set(delivery_ids)
-    ended: Counter[str] = Counter()
+    engine = sync_engine(settings.database_url)
+    try:
+        note(f"waiting for {len(open_ones)} deliveries to end")
+        _follow(engine, open_ones, progress, ended)
+    finally:
+        engine.dispose()
+        progress.clear()
+        if open_ones:
+            note(
+                f"{len(open_ones)} have not ended yet, and go on by themselves; "
+                "`signalpost deliveries list --watch` shows them"
+            )
+
+
+def _follow(engine: Engine, open_ones: set[UUID], progress: Progress, ended: Counter[str]) -> None:
+    away = False
     pause = _SHORTEST_POLL
-    with open_engine(settings) as engine:
-        while open_ones:
-            before = len(open_ones)
+    while open_ones:
+        before = len(open_ones)
+        try:
             _look(engine, open_ones, ended)
-            progress.show(f"waiting for {len(open_ones)}; {counted(ended)}")
-            if not open_ones:
-                break
-            pause = _SHORTEST_POLL if len(open_ones) < before else min(pause * 1.5, _LONGEST_POLL)
-            time.sleep(pause)
-    progress.clear()
-    return ended
+            away = False
+        except Exception as error:
+            if not passes(error):
+                raise
+            if not away:
+                progress.clear()
+                note(f"{explain(error)}; still waiting")
+            away = True
+        progress.show(f"waiting for {len(open_ones)}; {counted(ended)}")
+        if not open_ones:
+            break
+        pause = _SHORTEST_POLL if len(open_ones) < before else min(pause * 1.5, _LONGEST_POLL)
+        time.sleep(pause)
 
 
 def counted(counts: Counter[str]) -> str:

@@ -13,7 +13,13 @@ import click
 
 from signalpost.cli import values
 from signalpost.cli.completing import endpoint_names
-from signalpost.cli.joining import examples, find_settings, json_option, shared_options
+from signalpost.cli.joining import (
+    examples,
+    find_settings,
+    json_option,
+    shared_options,
+    transaction,
+)
 from signalpost.cli.printing import note, print_json
 from signalpost.errors import SettingError
 
@@ -41,7 +47,12 @@ __all__ = ["send"]
     help="Only to this one; repeatable.",
 )
 @click.option("--ttl", type=values.span, metavar="SPAN", help="How long they live: 30, 30s, 5m.")
-@click.option("--producer", metavar="ID", help="Who sends them, instead of PRODUCER_ID.")
+@click.option(
+    "--producer",
+    type=values.producer_id,
+    metavar="ID",
+    help="Who sends them, instead of PRODUCER_ID.",
+)
 @click.option("--strict", is_flag=True, help="Send none if one line is bad.")
 @click.option("--wait", is_flag=True, help="Wait until every delivery has come to its end.")
 @json_option
@@ -62,17 +73,21 @@ def send(
     """Enqueue signals, one JSON object a line, from FILE or from standard input.
 
     A bad line is reported by its number, and the good ones are sent. Sending the same lines again
-    is safe: known signals are recognised. The exit code is 1 where a line was bad, and with --wait
-    also where a delivery ended otherwise than delivered.
+    is safe: known signals are recognised, and stay with the endpoints that they were first sent to.
+    The exit code is 1 where a line was bad or an endpoint of --endpoint was not sent to, and with
+    --wait also where a delivery ended otherwise than delivered.
     """
     from signalpost.cli.enqueueing import Sending
     from signalpost.cli.following import Progress, counted, follow
     from signalpost.cli.starting import redis_refusal
 
+    if ttl is not None and ttl <= 0:
+        raise click.BadParameter("must be more than nothing", param_hint="--ttl")
     settings = find_settings(data, quiet=as_json)
     name = producer or settings.producer_id
     if name is None:
         raise SettingError("PRODUCER_ID is not set; set it, or name the producer by --producer")
+    _check_endpoints(settings, endpoints)
     progress = Progress()
     with _opened(file) as source, _producer(settings, name) as outbox:
         sending = Sending(
@@ -84,20 +99,36 @@ def send(
         )
         try:
             sending.all_or_none(source) if strict else sending.chunk_by_chunk(source)
+            sending.complete = True
         finally:
             progress.clear()
             if not as_json:
                 sending.summarise()
+            elif not sending.complete:
+                print_json(sending.facts())
             if sending.unannounced and (refusal := redis_refusal(settings)):
                 note(refusal)
     ended: Counter[str] = Counter()
-    if wait and sending.deliveries:
-        ended = follow(settings, sending.deliveries, progress)
-    if as_json:
-        print_json({**sending.facts(), "ended": dict(ended)})
-    elif ended:
-        click.echo(f"ended: {counted(ended)}")
-    ctx.exit(1 if sending.bad or ended.total() != ended["delivered"] else 0)
+    try:
+        if wait and sending.deliveries:
+            follow(settings, sending.deliveries, progress, ended)
+    finally:
+        if as_json:
+            print_json({**sending.facts(), "ended": dict(ended)})
+        elif ended:
+            click.echo(f"ended: {counted(ended)}")
+    well = ended.total() == ended["delivered"] and not sending.bad and not sending.elsewhere
+    ctx.exit(0 if well else 1)
+
+
+def _check_endpoints(settings: Settings, names: Sequence[str]) -> None:
+    """Raise EndpointError for a name that nobody has: a known signal would not ask for it."""
+    from signalpost.repository.endpoints import get_endpoint
+
+    if names:
+        with transaction(settings) as conn:
+            for name in names:
+                get_endpoint(conn, name)
 
 
 @contextmanager

@@ -9,7 +9,16 @@ from uuid import UUID
 
 import click
 
-__all__ = ["IdRange", "chosen_id", "id_range", "instrument", "life", "moment", "span"]
+__all__ = [
+    "IdRange",
+    "chosen_id",
+    "id_range",
+    "instrument",
+    "life",
+    "moment",
+    "producer_id",
+    "span",
+]
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|sec|min|m|h|d)?")
 _SURE_DIGITS = 8
@@ -76,6 +85,13 @@ def instrument(text: str) -> str:
         raise click.BadParameter(
             f"{text!r} is no instrument: 2 to 20 capital letters, digits, dots and hyphens"
         )
+    return text
+
+
+def producer_id(text: str) -> str:
+    """The name of a producer, as the settings take it."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
+        raise click.BadParameter("must be 1 to 64 letters, digits, underscores and hyphens")
     return text
 
 

@@ -11,8 +11,7 @@ from typing import NoReturn
 import click
 
 from signalpost.cli import values
-from signalpost.cli.explaining import explain
-from signalpost.errors import SettingError
+from signalpost.cli.explaining import explain, passes
 
 __all__ = ["draw", "watch", "watch_option"]
 
@@ -50,7 +49,7 @@ def watch(look: Callable[[], None], away: Callable[[str], None], *, seconds: flo
             look()
             well_once = True
         except Exception as error:
-            if not (well_once and _passes(error)):
+            if not (well_once and passes(error)):
                 raise
             away(explain(error))
         sys.stdout.flush()
@@ -73,13 +72,3 @@ def draw(lines: Sequence[str]) -> None:
         click.echo(line, nl=False)
         sys.stdout.write("\x1b[K\n")
     sys.stdout.write("\x1b[J\x1b[?7h")
-
-
-def _passes(error: Exception) -> bool:
-    """Whether it is trouble of the servers, which may be well again at the next look."""
-    from sqlalchemy.exc import DBAPIError
-    from sqlalchemy.exc import TimeoutError as PoolTimeout
-
-    if isinstance(error, BrokenPipeError):
-        return False
-    return isinstance(error, DBAPIError | PoolTimeout | OSError | SettingError)

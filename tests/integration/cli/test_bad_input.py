@@ -88,7 +88,7 @@ TABLE: dict[str, Bad] = {
     "an endpoint that is not there": Bad(
         ("send", "-", "--endpoint", "nobody"), "no endpoint named", "endpoint list", given=line()
     ),
-    "no life": Bad(("send", "-", "--ttl", "0"), "ttl: must be", "above 0", given=line()),
+    "no life": Bad(("send", "-", "--ttl", "0"), "--ttl", "more than nothing", given=line(), code=2),
     # Secrets.
     "short secret": Bad(
         ("endpoint", "add", "x", PUBLIC, "--secret-stdin"), SHORT, LONGER, given="horse\n"

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, text
 from tests import rows
 from tests.integration.cli.operators import LINE, Operator
 from tests.processes import clean_environment, signalpost, wait_for
+from tests.proxy import Proxy
 
 
 def test_good_lines_are_sent_and_bad_ones_told(operator: Operator, endpoint: str) -> None:
@@ -99,9 +100,7 @@ def test_lines_go_where_they_are_sent(operator: Operator, endpoint: str, engine:
     [
         (["/nowhere.jsonl"], {}, "/nowhere.jsonl cannot be read: No such file or directory"),
         (["-"], {"PRODUCER_ID": ""}, "PRODUCER_ID is not set"),
-        (["-", "--producer", "a b"], {}, "PRODUCER_ID"),
         (["-", "--endpoint", "nobody"], {}, "there is no endpoint named 'nobody'"),
-        (["-", "--ttl", "0"], {}, "ttl: must be"),
     ],
 )
 def test_sending_that_cannot_work_is_one_line(
@@ -113,7 +112,54 @@ def test_sending_that_cannot_work_is_one_line(
     assert result.exit_code == 1
     assert told in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.output
+    assert "may have been enqueued" not in result.output
     assert bystander.json("deliveries", "list") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--producer", "a b"], "letters, digits, underscores and hyphens"),
+        (["--ttl", "0"], "more than nothing"),
+        (["--ttl", "-5"], "write a span of time"),
+    ],
+)
+def test_an_impossible_option_is_wrong_usage(
+    bystander: Operator, words: list[str], told: str
+) -> None:
+    """A producer's name or a life that cannot be is named by its option, before a line is read."""
+    result = bystander.run("send", "-", *words, given=json.dumps(LINE))
+
+    assert result.exit_code == 2
+    assert f"Invalid value for {words[0]}" in result.stderr.replace("'", "")
+    assert told in result.stderr
+
+
+def test_a_known_signal_that_was_asked_to_go_elsewhere_is_told(
+    operator: Operator, endpoint: str
+) -> None:
+    """It keeps the endpoints of its first sending; another one that did not get it is told."""
+    operator.run("endpoint", "add", "other", "http://127.0.0.1:9/")
+    file = operator.file(LINE)
+    operator.run("send", file, "--endpoint", "desk")
+
+    again = operator.run("send", file, "--endpoint", "other")
+    nobody = operator.run("send", file, "--endpoint", "dekc")
+    facts = operator.run("send", file, "--endpoint", "other", "--json")
+
+    assert again.exit_code == facts.exit_code == 1
+    assert "1 of these are known already and were not sent to other" in again.stderr
+    assert json.loads(facts.stdout)["not_sent_to"] == {"other": 1}
+    assert (nobody.exit_code, "no endpoint named 'dekc'" in nobody.stderr) == (1, True)
+
+
+def test_an_array_is_told_how_to_become_lines(operator: Operator, endpoint: str) -> None:
+    """Somebody who sends a JSON array learns what a line is."""
+    result = operator.run("send", operator.file("[", json.dumps(LINE) + ",", "]"))
+
+    assert result.exit_code == 1
+    assert "jq -c" in result.stderr
+    assert operator.json("deliveries", "list") == []
 
 
 def test_nobody_to_send_to_is_told(operator: Operator) -> None:
@@ -133,6 +179,8 @@ def test_a_send_answers_in_json(operator: Operator, endpoint: str) -> None:
         "deliveries": 1,
         "duplicates": 0,
         "unannounced": 0,
+        "not_sent_to": {},
+        "complete": True,
         "bad": [{"line": 2, "why": "JSON: not JSON at column 2"}],
         "ended": {},
     }
@@ -178,6 +226,39 @@ def finish(engine: Engine, delivery_id: str, status: str) -> None:
             ),
             {"status": status, "id": delivery_id},
         )
+
+
+def test_waiting_lives_through_a_lost_database(
+    operator: Operator, endpoint: str, engine: Engine
+) -> None:
+    """--wait says that the database is away, and goes on when it is back."""
+    fate = "pass"
+    with (
+        Proxy(operator.environment["DATABASE_URL"], lambda _: fate) as proxy,
+        operator.program("send", operator.file(LINE), "--wait", DATABASE_URL=proxy.url) as sending,
+    ):
+        sending.wait_for_line("^waiting for 1 deliveries")
+        fate = "cut"
+        sending.wait_for_line("PostgreSQL .*; still waiting")
+        fate = "pass"
+        finish(engine, operator.json("deliveries", "list")[0]["delivery_id"], "delivered")
+        code = sending.wait()
+
+    assert (code, sending.lines[-1]) == (0, "ended: 1 delivered")
+
+
+def test_who_does_not_want_to_wait_longer_is_told_what_goes_on(
+    operator: Operator, endpoint: str
+) -> None:
+    """Ctrl-C while waiting ends with 130; the deliveries go on, and the remark says so."""
+    with operator.program("send", operator.file(LINE), "--wait") as sending:
+        sending.wait_for_line("^waiting for 1 deliveries")
+        sending.send(signal.SIGINT)
+        code = sending.wait()
+
+    assert code == 130
+    assert "1 have not ended yet, and go on by themselves" in sending.output
+    assert "Traceback" not in sending.output
 
 
 def test_an_interrupt_is_quiet_and_tells_what_was_sent(operator: Operator, endpoint: str) -> None:
