@@ -16,10 +16,11 @@ from typing import Self
 
 import psutil
 
+from signalpost.embedded.launching import free_port
 from signalpost.embedded.marks import Ending
 from tests import stack
 
-__all__ = ["Program", "clean_environment", "gone", "signalpost", "wait_for"]
+__all__ = ["Program", "clean_environment", "free_ports", "gone", "signalpost", "wait_for"]
 
 OPERATORS_SETTINGS = re.compile(
     r"^(SIGNALPOST_.*|DATABASE_URL|REDIS_URL|SECRET_KEYS|PRODUCER_ID|HMAC_.*|OUTBOUND_.*|OPS_.*"
@@ -46,6 +47,14 @@ def wait_for(
     while not condition():
         assert time.monotonic() < end, f"{what} did not come true within {deadline} s"
         time.sleep(0.01)
+
+
+def free_ports(count: int) -> int:
+    """The first of so many free loopback ports in a row."""
+    while True:
+        first = free_port()
+        if all(free_port(port) == port for port in range(first + 1, first + count)):
+            return first
 
 
 def gone(*pids: int) -> bool:

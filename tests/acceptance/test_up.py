@@ -14,7 +14,7 @@ import psutil
 from signalpost.embedded import read_stack
 from signalpost.embedded.launching import free_port
 from tests.integration.cli.operators import LINE
-from tests.processes import Program, clean_environment, gone, signalpost, wait_for
+from tests.processes import Program, clean_environment, free_ports, gone, signalpost, wait_for
 
 
 def test_up_is_all_that_an_operator_needs(tmp_path: Path) -> None:
@@ -26,6 +26,7 @@ def test_up_is_all_that_an_operator_needs(tmp_path: Path) -> None:
         "OUTBOUND_ALLOW_NETWORKS": "127.0.0.0/8",
         "PRODUCER_ID": "tests",
         "SIGNALPOST_DATA_DIR": str(folder),
+        "METRICS_PORT": str(free_ports(3)),
     }
     flower_port = free_port()
 
@@ -38,6 +39,10 @@ def test_up_is_all_that_an_operator_needs(tmp_path: Path) -> None:
             text=True,
             check=False,
         )
+
+    def healthy(index: int) -> bool:
+        asked = {**clean_environment(), **environment, "PROCESS_INDEX": str(index)}
+        return subprocess.run(signalpost("health"), env=asked, check=False).returncode == 0
 
     words = ("up", "--workers", "1", "--flower-port", str(flower_port))
     with Program(signalpost(*words), env=environment, cwd=tmp_path) as up:
@@ -56,6 +61,7 @@ def test_up_is_all_that_an_operator_needs(tmp_path: Path) -> None:
             desk.end()
         story = json.loads(command("deliveries", "list", "--json").stdout)
         status = json.loads(command("status", "--json").stdout)
+        wait_for(lambda: all(healthy(index) for index in range(3)), 30, "health of all")
         info = read_stack(folder)
         with httpx.Client(trust_env=False) as client:
             wait_for(lambda: _answers(client, flower_port), 30, "Flower")
@@ -148,3 +154,39 @@ def test_up_refuses_a_port_that_is_taken(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert f"port {port} is in use" in refused.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_up_refuses_metrics_ports_that_are_taken(tmp_path: Path) -> None:
+    """A port that one of its workers would need is named before any of them is started."""
+    base = free_ports(3)
+    with socket.create_server(("127.0.0.1", base + 2)):
+        refused = subprocess.run(
+            signalpost("up", "--data", str(tmp_path / "data"), "--workers", "1"),
+            env={**clean_environment(), "METRICS_PORT": str(base)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    assert refused.returncode == 1
+    assert f"the metrics port {base + 2} is in use; choose another METRICS_PORT: 3 ports" in (
+        refused.stderr
+    )
+    assert not (tmp_path / "data" / "stack.json").exists()
+
+
+def test_ctrl_c_while_the_workers_are_starting(tmp_path: Path) -> None:
+    """A Ctrl-C in the middle of the start ends what has begun, and starts nothing more."""
+    words = ("up", "--data", str(tmp_path / "data"), "--workers", "1")
+    with Program(signalpost(*words), cwd=tmp_path) as up:
+        up.wait_for_line(r"ops started")
+        children = [child.pid for child in psutil.Process(up.pid).children(recursive=True)]
+        up.send(signal.SIGINT)
+        code = up.wait(60)
+
+    assert code == 0, up.output
+    assert "Traceback" not in up.output
+    assert not (tmp_path / "data" / "stack.json").exists()
+    wait_for(lambda: gone(*children), 20, "the end of all children")

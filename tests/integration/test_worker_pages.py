@@ -18,18 +18,9 @@ from signalpost.embedded.launching import free_port
 from tests import receivers, rows
 from tests.acceptance.celery_cluster import worker_settings
 from tests.engines import SEALED
-from tests.processes import Program, signalpost, wait_for
+from tests.processes import Program, free_ports, signalpost, wait_for
 from tests.proxy import Proxy
 from tests.waiting import counts, until
-
-
-def two_free_ports() -> int:
-    """The first of two neighbours that are free."""
-    while True:
-        port = free_port()
-        if free_port(port + 1) == port + 1:
-            return port
-
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,7 +53,7 @@ async def test_each_worker_serves_its_figures(
     engine: Engine, database_url: str, redis_url: str
 ) -> None:
     """A deliver worker counts its attempts, the ops worker the alerts, and it knows the outbox."""
-    base = two_free_ports()
+    base = free_ports(2)
     settings = worker_settings(database_url, redis_url, METRICS_PORT=str(base), MAX_RETRIES="1")
     with (
         Program(signalpost("worker", "--role", "ops"), env=settings) as ops,
