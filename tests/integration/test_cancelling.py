@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,15 +8,19 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from aiohttp import web
 from sqlalchemy import Connection, Engine, select
 
 from signalpost.core.lifecycle import Status
 from signalpost.models import AuditRow
 from signalpost.repository import claims, records
 from signalpost.repository.cancelling import Cancellation, Withdrawn, cancel
-from tests import rows
+from tests import receivers, rows
+from tests.engines import engine_rig
+from tests.integration.test_engine import deliveries
 from tests.integration.test_records import ACCEPTED, DEAD, LOST, REFUSED, RELEASED, claimed, news
 from tests.integration.test_replay import wait_until_blocked
+from tests.waiting import counts
 
 WORKER = UUID(int=7)
 
@@ -294,3 +299,51 @@ def test_cancel_claim_and_record_at_once_agree(engine: Engine) -> None:
     assert len(trail) == len(ids)
     for row in stand:
         assert row["attempts"] == trail[f"delivery {row['id']}"]["attempts"]
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(201, "delivered"), (503, "cancelled"), (422, "cancelled")]
+)
+async def test_an_engine_does_not_retry_what_is_cancelled_in_mid_post(
+    engine: Engine, database_url: str, code: int, status: str
+) -> None:
+    """Cancelled while the receiver ponders, it ends by the answer: delivered, or cancelled."""
+    gate = asyncio.Event()
+
+    async def answer(_: receivers.Seen) -> web.Response:
+        await gate.wait()
+        return web.Response(status=code)
+
+    async with receivers.receiver(answer) as receiver, engine_rig(database_url) as rig:
+        (delivery_id,) = deliveries(engine, receiver.url)
+        going = asyncio.create_task(rig.engine.deliver(delivery_id))
+        await receiver.wait_for(1)
+        with engine.begin() as conn:
+            answered = cancel_one(conn, delivery_id)
+        gate.set()
+        report = await going
+
+    assert answered.answer is Withdrawn.UNKNOWN
+    assert (report.status, report.retry_in_seconds) == (status, None)
+    assert rig.announced == []
+    assert counts(engine) == {status: 1}
+
+
+async def test_a_claim_that_is_lost_after_a_cancellation_ends_cancelled(
+    engine: Engine, database_url: str
+) -> None:
+    """A worker that died with a cancelled delivery under way leaves no retry behind."""
+    async with engine_rig(database_url) as rig:
+        with engine.begin() as conn:
+            gone = rows.add_worker(conn, stopped_at=rows.database_now(conn))
+            delivery_id = rows.add_delivery(conn)
+            claims.claim_by_id(conn, [delivery_id], worker_id=gone)
+            cancel_one(conn, delivery_id)
+        [ended] = await rig.outbox.take_back(rig.dispatcher.judge_lost, silence_seconds=10)
+
+    assert ended.status is Status.CANCELLED
+    with engine.begin() as conn:
+        row = rows.delivery(conn, delivery_id)
+        [attempt] = rows.attempts(conn, delivery_id)
+    assert (row["status"], row["maybe_received"]) == ("cancelled", True)
+    assert (attempt["outcome"], attempt["failure"]) == ("unknown", "claim_lost")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -22,7 +20,8 @@ from signalpost.cli.joining import (
     open_engine,
     shared_options,
 )
-from signalpost.cli.printing import note, print_json, table, utc
+from signalpost.cli.printing import note, print_json
+from signalpost.cli.replayed import ReplayCounts, replays_json, show_replays
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -32,26 +31,6 @@ if TYPE_CHECKING:
     from signalpost.settings import Settings
 
 __all__ = ["replay"]
-
-
-@dataclass(slots=True)
-class _Counts:
-    """Replays by endpoint, former status and result; those by id are kept one by one."""
-
-    one_by_one: bool
-    answers: list[Replay] = field(default_factory=list)
-    groups: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    accepted: int = 0
-    refused: int = 0
-
-    def add(self, answer: Replay) -> None:
-        if answer.refusal is None:
-            self.accepted += 1
-        else:
-            self.refused += 1
-        if self.one_by_one:
-            self.answers.append(answer)
-        self.groups[answer.endpoint or "-", str(answer.status), _left_out(answer)] += 1
 
 
 @click.command(
@@ -130,9 +109,9 @@ def replay(
             be_sure(counts.accepted, "replayed", yes=yes)
             counts = _act(engine, ids, manner, settings, one_by_one=not filtered)
     if as_json:
-        print_json(_json(counts, dry_run=dry_run))
+        print_json(replays_json(counts, dry_run=dry_run))
     else:
-        _show(counts, dry_run=dry_run)
+        show_replays(counts, dry_run=dry_run)
     ctx.exit(1 if counts.one_by_one and counts.refused else 0)
 
 
@@ -154,10 +133,10 @@ def _meant(
 
 def _look(
     engine: Engine, ids: Sequence[UUID], manner: dict[str, Any], *, one_by_one: bool
-) -> _Counts:
+) -> ReplayCounts:
     from signalpost.repository.replaying import replay as put_back
 
-    counts = _Counts(one_by_one)
+    counts = ReplayCounts(one_by_one)
     with batches(engine, ids, "looked at") as groups:
         for conn, group in groups:
             for answer in put_back(conn, group, **manner, dry_run=True):
@@ -172,11 +151,11 @@ def _act(
     settings: Settings,
     *,
     one_by_one: bool,
-) -> _Counts:
+) -> ReplayCounts:
     from signalpost.broker import Broker
     from signalpost.repository.replaying import replay as put_back
 
-    counts = _Counts(one_by_one)
+    counts = ReplayCounts(one_by_one)
     broker, told = Broker(settings.redis_url), True
     committed: list[Replay] = []
     try:
@@ -210,64 +189,3 @@ def _announce(broker: Broker, answers: Sequence[Replay]) -> bool:
         if answer.refusal is None and answer.signal_id is not None
     ]
     return not announcements or broker.announce(announcements)
-
-
-def _left_out(answer: Replay) -> str:
-    if answer.refusal is None:
-        return ""
-    return " ".join(answer.needs) or answer.refusal
-
-
-def _json(counts: _Counts, *, dry_run: bool) -> object:
-    if counts.one_by_one:
-        return [{**asdict(answer), "dry_run": dry_run} for answer in counts.answers]
-    return {
-        "dry_run": dry_run,
-        "replayed": counts.accepted,
-        "left_out": counts.refused,
-        "groups": [
-            {"endpoint": endpoint, "status": status, "left_out_for": why or None, "number": number}
-            for (endpoint, status, why), number in sorted(counts.groups.items())
-        ],
-    }
-
-
-def _show(counts: _Counts, *, dry_run: bool) -> None:
-    done = "would be replayed" if dry_run else "replayed"
-    if counts.one_by_one:
-        table(
-            ("delivery", "instrument", "side", "endpoint", "was", "result", "expires"),
-            [
-                (
-                    answer.delivery_id,
-                    answer.instrument,
-                    answer.side,
-                    answer.endpoint,
-                    answer.status,
-                    answer.refusal or done,
-                    utc(answer.expires_at),
-                )
-                for answer in counts.answers
-            ],
-            empty="",
-        )
-        return
-    table(
-        ("endpoint", "was", "number", "result"),
-        [
-            (endpoint, status, number, _result(why, done))
-            for (endpoint, status, why), number in sorted(counts.groups.items())
-        ],
-        empty="no dead or expired delivery matches",
-    )
-    if counts.groups:
-        click.echo(f"{counts.accepted} {done}, {counts.refused} left out")
-
-
-def _result(why: str, done: str) -> str:
-    if not why:
-        return done
-    if not why.startswith("--"):
-        return f"left out: {why}"
-    warning = " (ask the receiver first: it may have executed them)" if "unknown" in why else ""
-    return f"left out; {why} takes them too{warning}"
