@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Iterator
 
@@ -105,6 +106,7 @@ def test_calls_that_commit_are_told_as_unknown_by_closing(outbox_url: str) -> No
         calls.producer.close()
         ends = calls.ended()
     assert [type(end) for end in ends] == [EnqueueUnknown] * 2
+    assert all("before the producer was closed" in str(end) for end in ends)
     assert all("call again with the same signal" in str(end) for end in ends)
 
 
@@ -150,3 +152,27 @@ def test_no_call_in_a_storm_gets_a_foreign_error(outbox_url: str) -> None:
         for thread in threads:
             thread.join(10)
     assert strange == []
+
+
+def test_a_producer_that_is_dropped_leaves_nothing_behind(
+    postgres_server: str, migrated_template: str
+) -> None:
+    """A producer that nobody holds or closed gives its threads and its connections back."""
+    before = set(threading.enumerate())
+    with outbox(postgres_server, migrated_template, "desk") as url:
+        engine = create_engine(driver_url(url))
+
+        def connections() -> int:
+            statement = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = :n")
+            with engine.connect() as connection:
+                return int(connection.scalar(statement, {"n": "dropped"}) or 0)
+
+        named = f"{url}?application_name=dropped"
+        producer = Producer(named, producer_id=PRODUCER_ID, environ={})
+        producer.enqueue(make_signal())
+        assert connections() == 1
+        del producer
+        gc.collect()
+        wait_for(lambda: connections() == 0, 10, "its connections are closed")
+        engine.dispose()
+    wait_for(lambda: set(threading.enumerate()) <= before, 10, "its threads have ended")

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -51,7 +51,7 @@ class Background:
         self.watch = CommitWatch(self._committing)
         self._commits: deque[tuple[Ending, Sequence[Announcement]]] = deque(maxlen=MOST_COMMITTING)
         self._following: asyncio.Task[None] | None = None
-        self._writing: set[asyncio.Task[Any] | None] = set()
+        self._writing: dict[asyncio.Task[Any] | None, Attempt] = {}
 
     def run(self, work: Work[T], attempt: Attempt) -> T:
         """Do `work` in a transaction of its own and wait for its commit, until the deadline."""
@@ -61,11 +61,7 @@ class Background:
         except BaseException:  # Ctrl-C, or an exception that a signal handler raises
             self._give_up(attempt)
             raise
-        if future.cancelled():
-            raise self._give_up(attempt, _CLOSED)
-        if done:
-            return future.result()
-        raise self._give_up(attempt)
+        return self._outcome(future, attempt, done=bool(done))
 
     async def run_async(self, work: Work[T], attempt: Attempt) -> T:
         """The same for a caller on an event loop of its own, which is never blocked."""
@@ -76,18 +72,14 @@ class Background:
         except asyncio.CancelledError:
             self._give_up(attempt)
             raise
-        if future.cancelled():
-            # Never the caller's own cancellation, and must not look like it.
-            raise self._give_up(attempt, _CLOSED)
-        if done:
-            return future.result()
-        raise self._give_up(attempt)
+        return self._outcome(future, attempt, done=bool(done))
 
     def close(self, timeout: float) -> None:
         """Announce what is left and end all threads, in at most `timeout` seconds and a little."""
         end = time.monotonic() + timeout
         self.flush(timeout)
         self.watch.close()
+        self._loop.call(self._cut_all)
         self.publisher.close(_until(end))
         with suppress(Exception):  # a server that does not answer cannot be told goodbye
             self._loop.submit(self._dispose()).result(_until(end))
@@ -100,6 +92,15 @@ class Background:
             self._loop.submit(self._settled()).result(timeout)
         self.publisher.flush(_until(end))
 
+    def _outcome(self, future: Future[T] | asyncio.Future[T], attempt: Attempt, *, done: bool) -> T:
+        if not done:
+            raise self._give_up(attempt)
+        # Given up by somebody else than the caller: by closing. A cancellation from there must not
+        # look like one of the caller's own.
+        if future.cancelled() or (attempt.over and future.exception() is not None):
+            raise self._give_up(attempt, _CLOSED)
+        return future.result()
+
     def _give_up(self, attempt: Attempt, when: str | None = None) -> EnqueueError:
         given_up = attempt.give_up(when)
         self._loop.call(attempt.cut)
@@ -107,11 +108,11 @@ class Background:
 
     async def _write(self, work: Work[T], attempt: Attempt) -> T:
         task = asyncio.current_task()
-        self._writing.add(task)
+        self._writing[task] = attempt
         try:
             return await self._written(work, attempt)
         finally:
-            self._writing.discard(task)
+            del self._writing[task]
 
     async def _written(self, work: Work[T], attempt: Attempt) -> T:
         def checked(conn: Connection, lock_timeout: float) -> T:
@@ -132,6 +133,11 @@ class Background:
                     pool_timeout=86400,
                 )
         return await write(self._engine, checked, attempt)
+
+    def _cut_all(self) -> None:
+        for attempt in list(self._writing.values()):
+            attempt.give_up(_CLOSED)
+            attempt.cut()
 
     async def _dispose(self) -> None:
         if self._engine is not None:

@@ -6,7 +6,8 @@ import atexit
 import os
 import threading
 import time
-from weakref import WeakSet
+from contextlib import suppress
+from weakref import WeakSet, finalize
 
 from signalpost.errors import EnqueueError
 from signalpost.producer.background import Background
@@ -24,6 +25,7 @@ class Lifetime:
         self._settings = settings
         self._lock = threading.Lock()
         self._background: Background | None = None
+        self._unheld: finalize[[Background], Lifetime] | None = None
         self._closed = False
         _living.add(self)
 
@@ -37,6 +39,8 @@ class Lifetime:
                 raise EnqueueError("this producer is closed; make a new one")
             if self._background is None:
                 self._background = Background(self._settings)
+                self._unheld = finalize(self, _let_go, self._background)
+                self._unheld.atexit = False  # that is _at_exit's
             return self._background
 
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
@@ -44,6 +48,7 @@ class Lifetime:
         with self._lock:
             self._closed = True
             background, self._background = self._background, None
+            self._detach()
         if background is not None:
             background.close(timeout)
 
@@ -53,6 +58,12 @@ class Lifetime:
         if self._background is not None:
             _left_to_the_parent.append(self._background)
             self._background = None
+            self._detach()
+
+    def _detach(self) -> None:
+        if self._unheld is not None:
+            self._unheld.detach()
+            self._unheld = None
 
 
 _living: WeakSet[Lifetime] = WeakSet()
@@ -60,6 +71,14 @@ _living: WeakSet[Lifetime] = WeakSet()
 # Never let go of: closing the parent's loop or connections here would reach into the parent's own
 # (an epoll set is shared by both processes).
 _left_to_the_parent: list[Background] = []
+
+
+def _let_go(background: Background) -> None:
+    # A producer that nobody holds any more, and nobody closed: its threads and connections would
+    # stay for ever. In a thread of its own, since whoever collects garbage must not wait.
+    closing = threading.Thread(target=background.close, args=(CLOSE_SECONDS,), daemon=True)
+    with suppress(RuntimeError):  # the interpreter is ending
+        closing.start()
 
 
 def _in_the_child() -> None:
