@@ -230,7 +230,7 @@ async def test_a_handler_that_ends_the_transaction_is_told_off(desk: Desk) -> No
 
 async def test_another_process_with_the_same_delivery_is_asked_to_come_again(desk: Desk) -> None:
     """Of one delivery in two processes at once, one acts and the other says 503."""
-    other = desk.open_book(**({"busy_seconds": 0.05} if isinstance(desk, SqliteDesk) else {}))
+    other = desk.open_book(busy_seconds=0.05)
     desk.release.clear()
     facts = outgoing()
     first = asyncio.create_task(post(desk.app(), facts))
@@ -286,6 +286,24 @@ async def test_a_lower_sequence_is_not_acted_on(desk: Desk) -> None:
     ]
     assert [seen.verdict for seen in desk.seen[1:3]] == [Verdict.STALE] * 2
     assert desk.orders() == 2
+
+
+async def test_a_predecessor_cannot_slip_in_beside_its_successor(desk: Desk) -> None:
+    """While one of an ordering key is acted on, another process holds back all others of it."""
+    other = desk.open_book(busy_seconds=0.05)
+    desk.release.clear()
+    successor = asyncio.create_task(post(desk.app(), outgoing(sequence=2)))
+    await asyncio.to_thread(desk.entered.wait, 10)
+    predecessor = outgoing(sequence=1)
+
+    meanwhile = await post(desk.app(book=other), predecessor)
+    desk.release.set()
+
+    assert meanwhile.status_code == 503
+    assert (await successor).status_code == 201
+    assert (await post(desk.app(book=other), predecessor)).status_code == 422
+    assert desk.orders() == 1
+    other.close()
 
 
 async def test_a_duplicate_of_an_older_one_is_a_duplicate(desk: Desk) -> None:
@@ -455,7 +473,8 @@ async def test_a_row_that_somebody_keeps_locked_holds_nothing_up_for_ever(
     facts = outgoing()
     with psycopg.connect(desk.address) as other:
         other.execute("LOCK TABLE orders")
-        held = await post(desk.app(book=book), facts)
+        async with asyncio.timeout(3):
+            held = await post(desk.app(book=book), facts)
 
     assert held.status_code == 500
     assert "LockNotAvailable" in desk.seen[-1].detail
