@@ -50,6 +50,18 @@ def speak_of(**facts: object) -> None:
     _subject.set(facts)
 
 
+class Without(logging.Filter):
+    """Drops every record that would write a secret, whatever level somebody has set."""
+
+    def __init__(self, secret: str) -> None:
+        super().__init__()
+        self._secret = secret
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is free of the secret."""
+        return self._secret not in record.getMessage()
+
+
 def place(error: BaseException) -> str:
     """Where an error was raised, for a line that must not show its text: that may be private."""
     frames = traceback.extract_tb(error.__traceback__)

@@ -25,6 +25,8 @@ from telegram.error import (
 )
 from telegram.request import HTTPXRequest
 
+from signalpost.logs import Without
+
 logger = logging.getLogger(__name__)
 
 API_URL = "https://api.telegram.org"
@@ -35,6 +37,7 @@ TIMEOUT_SECONDS = 20.0
 LONGEST_PAUSE_SECONDS = 3600.0
 
 _QUIET_LOGGERS = ("httpx", "httpcore", "telegram")
+_UNREADABLE = ("parse entities", "too long", "text is empty")
 _URL_LOGGERS = ("httpx", "telegram.Bot", "telegram.request.BaseRequest")
 
 
@@ -50,12 +53,14 @@ class Refused:
     """The message did not arrive, as far as is known.
 
     ``reason``: one line with cause and remedy, no secrets. ``retry_after_seconds``: the courier
-    must stay silent for so long. ``permanent``: only a person can mend it.
+    must stay silent for so long. ``permanent``: only a person can mend it. ``unreadable``: the text
+    itself is what Telegram does not take.
     """
 
     reason: str
     retry_after_seconds: float | None = None
     permanent: bool = False
+    unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +197,8 @@ def _refusal(error: TelegramError | TimeoutError, token: str) -> Refused:
                 f"Telegram refuses the bot's token ({said}); correct OPS_TELEGRAM_BOT_TOKEN",
                 permanent=True,
             )
+        case BadRequest() if any(word in said.lower() for word in _UNREADABLE):
+            return Refused(f"Telegram does not take the text ({said})", unreadable=True)
         case BadRequest() | Forbidden():
             return Refused(
                 f"Telegram refuses the message ({said}); check OPS_TELEGRAM_CHAT_ID and that the "
@@ -247,20 +254,9 @@ def _is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
-class _NoToken(logging.Filter):
-    """Drops every record that would write the token, whatever level somebody has set."""
-
-    def __init__(self, token: str) -> None:
-        super().__init__()
-        self._token = token
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return self._token not in record.getMessage()
-
-
 def _hush(token: str) -> None:
     # These libraries log request URLs, and Telegram's URLs hold the token.
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in _URL_LOGGERS:
-        logging.getLogger(name).addFilter(_NoToken(token))
+        logging.getLogger(name).addFilter(Without(token))

@@ -344,6 +344,40 @@ async def test_a_refusal_ends_the_round(
     assert len(await send_due(db, courier)) == 2
 
 
+async def test_a_text_that_telegram_does_not_take_is_told_in_brief(
+    engine: Engine,
+    db: AsyncEngine,
+    courier: TelegramCourier,
+    standin: TelegramStandIn,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where Telegram refuses the very text, the operator gets the kind, the count and a command."""
+    alert_id, _ = add_dead_letter(engine)
+    standin.fail(telegram_standin.Fault(400, "Bad Request: can't parse entities: odd"))
+    assert [sent.receipt for sent in await send_due(db, courier)] == ["1"]
+    assert alert(engine, alert_id)["receipt"] == "1"
+    first, second = standin.messages[0].plain.splitlines()
+    assert first.startswith("1 alert of kind dead, since 2")
+    assert second.startswith("All: signalpost alerts list --kind dead --since 2")
+    assert "told in brief, please report it" in caplog.text
+
+
+@pytest.mark.parametrize("details", [["a", "list"], "words", 7])
+async def test_a_notice_with_odd_details_holds_nothing_up(
+    engine: Engine,
+    db: AsyncEngine,
+    courier: TelegramCourier,
+    standin: TelegramStandIn,
+    details: Any,
+) -> None:
+    """Whatever stands in an alert's details, it is told, and so is every other alert."""
+    with engine.begin() as connection:
+        rows.add_alert(connection, kind="clock_off", details=details)
+    add_dead_letter(engine)
+    assert [sent.receipt for sent in await send_due(db, courier)] == ["1", "2"]
+    assert standin.messages[1].plain.startswith("Clock off\n")
+
+
 async def test_a_late_success_is_told_as_it_stands(
     engine: Engine, db: AsyncEngine, courier: TelegramCourier, standin: TelegramStandIn
 ) -> None:

@@ -120,6 +120,12 @@ def test_alerts_are_announced_by_number(broker: Broker, redis_url: str) -> None:
     ]
 
 
+def test_of_many_alerts_a_few_are_announced(broker: Broker, redis_url: str) -> None:
+    """A storm of alerts puts a few messages into the queue, not one for each."""
+    assert broker.announce_alerts(range(500))
+    assert length(redis_url, "alerts") == FEW
+
+
 def test_every_message_has_ids_of_its_own(broker: Broker, redis_url: str) -> None:
     """No two messages share a task id or a delivery tag, or Celery would take one for the other."""
     for _ in range(20):

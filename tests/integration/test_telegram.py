@@ -249,8 +249,9 @@ async def test_the_standin_answers_as_the_bot_api(standin: TelegramStandIn) -> N
             await bot.edit_message_text("third", chat_id=CHAT, message_id=99)
         with pytest.raises(BadRequest, match="not found"):
             await bot.edit_message_text("third", chat_id=1, message_id=message.message_id)
+        assert (await bot.get_chat(CHAT)).type == "private"
         with pytest.raises(InvalidToken):
-            await bot.get_chat(CHAT)
+            await bot.get_my_commands()
 
 
 @pytest.mark.parametrize(

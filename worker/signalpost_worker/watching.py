@@ -12,7 +12,7 @@ from celery.worker import state
 from prometheus_client import Gauge
 
 from signalpost import database
-from signalpost.alerts.sending import Courier
+from signalpost.alerts import Courier
 from signalpost.broker import Broker
 from signalpost.engine_thread import EngineThread
 from signalpost.health import (

@@ -7,9 +7,10 @@ nothing gives an alert up.
 
 from __future__ import annotations
 
+from signalpost.alerts.couriers import Courier, LogCourier, courier_for
 from signalpost.alerts.loop import AlertLoop
 from signalpost.alerts.rounds import Round, rounds_for
-from signalpost.alerts.sending import Courier, LogCourier, Sent, courier_for, pace_for, send_due
+from signalpost.alerts.sending import Sent, pace_for, send_due
 from signalpost.alerts.system import trial_text
 from signalpost.alerts.text import render
 from signalpost.core.alerting import Pace

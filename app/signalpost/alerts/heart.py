@@ -12,6 +12,7 @@ import httpx
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from signalpost.logs import Without
 from signalpost.repository import watching
 from signalpost.repository.reading import database_time
 
@@ -36,7 +37,7 @@ class Heart:
         self._url = url
         self._timeout_seconds = timeout_seconds
         self._skipping: str | None = None
-        logging.getLogger("httpx").addFilter(_NoUrl(url))
+        logging.getLogger("httpx").addFilter(Without(url))
         self._client = httpx.AsyncClient(
             timeout=timeout_seconds, trust_env=host not in ("localhost", "127.0.0.1", "::1")
         )
@@ -91,14 +92,3 @@ def _hindrance(connection: Connection) -> str | None:
     if watching.oldest_unsent_seconds(connection, now=now) > UNSENT_SECONDS:
         return f"alerts are unsent for {UNSENT_SECONDS:.0f} s"
     return None
-
-
-class _NoUrl(logging.Filter):
-    """Drops every record that would write the URL, whatever level somebody has set."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self._url = url
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return self._url not in record.getMessage()

@@ -12,8 +12,9 @@ from contextlib import AbstractAsyncContextManager
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from signalpost.alerts.couriers import Courier
 from signalpost.alerts.rounds import Round, no_rounds, repeat
-from signalpost.alerts.sending import DEFAULT_PACE, Courier, Sent, send_due
+from signalpost.alerts.sending import DEFAULT_PACE, Sent, send_due
 from signalpost.core.alerting import Pace
 from signalpost.logs import place
 

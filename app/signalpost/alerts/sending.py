@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import logging
 import random
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection, exc
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from signalpost.alerts.text import render
+from signalpost.alerts.couriers import Courier
+from signalpost.alerts.text import brief, render
 from signalpost.core.alerting import Pace
 from signalpost.core.backoff import Backoff
+from signalpost.logs import place
 from signalpost.repository import alerts as repository
 from signalpost.repository.told import Message
 from signalpost.settings import Settings
-from signalpost.telegram import Receipt, Refused, TelegramCourier
+from signalpost.telegram import Receipt, Refused
 
 logger = logging.getLogger(__name__)
 
@@ -39,45 +38,6 @@ _PASSING = (
     *(TimeoutError, OSError),
 )
 Result = TypeVar("Result")
-
-_TAG = re.compile(r"<[^>]*>")
-
-
-class Courier(Protocol):
-    """Brings a text to the operator; the one seam between alerts and the world."""
-
-    async def deliver(self, text_html: str) -> Receipt | Refused:
-        """Bring the text; never raises for what can be expected of a network."""
-        ...
-
-
-class LogCourier:
-    """Where no Telegram is set up, the warning in the log is the receipt."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return
-
-    async def deliver(self, text_html: str) -> Receipt | Refused:
-        """Log the text as one line; returns the receipt ``log``."""
-        plain = html.unescape(_TAG.sub("", text_html)).replace("\n", " | ")
-        logger.warning("ALERT %s", plain)
-        return Receipt("log")
-
-
-def courier_for(settings: Settings) -> TelegramCourier | LogCourier:
-    """Choose the courier that the settings ask for; enter it (``async with``) before use."""
-    token, chat_id = settings.ops_telegram_bot_token, settings.ops_telegram_chat_id
-    if not token or not chat_id:
-        return LogCourier()
-    return TelegramCourier(token, chat_id, base_url=settings.ops_telegram_base_url)
 
 
 def pace_for(settings: Settings) -> Pace:
@@ -147,13 +107,34 @@ async def send_due(
         )
         if message is None:
             break
-        match await courier.deliver(render(message)):
+        match await _hand_over(courier, message):
             case Receipt() as receipt:
                 results.append(await _keep_receipt(db, message, receipt, now))
             case Refused() as refused:
                 results.append(await _put_off(db, message, refused, chance(), now))
                 break
     return results
+
+
+async def _hand_over(courier: Courier, message: Message) -> Receipt | Refused:
+    """Deliver a message, in brief where its text cannot be made or read: never silent."""
+    try:
+        text = render(message)
+    except Exception as error:  # noqa: BLE001 - one odd row must not hold up all of its kind
+        logger.error(
+            "alert told in brief, please report it: %s error=%s place=%s",
+            _labels(message),
+            type(error).__name__,
+            place(error),
+        )
+        return await courier.deliver(brief(message))
+    answer = await courier.deliver(text)
+    if isinstance(answer, Refused) and answer.unreadable:
+        logger.error(
+            "alert told in brief, please report it: %s reason=%s", _labels(message), answer.reason
+        )
+        return await courier.deliver(brief(message))
+    return answer
 
 
 async def _commit(db: AsyncEngine, work: Callable[[Connection], Result]) -> Result:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from signalpost.alerts.letters import about_letter, about_letters
 from signalpost.alerts.strategy import about_strategies, about_strategy
 from signalpost.alerts.system import about_system, about_systems
+from signalpost.alerts.wording import code, listing, moment, word
 from signalpost.core.alerting import STRATEGY_KINDS
 from signalpost.repository.told import Message
 
-__all__ = ["render"]
+__all__ = ["brief", "render"]
 
 
 def render(message: Message) -> str:
@@ -24,3 +25,10 @@ def render(message: Message) -> str:
     if message.count == 1:
         return about_system(first) if first.letter is None else about_letter(first)
     return about_systems(message) if first.letter is None else about_letters(message)
+
+
+def brief(message: Message) -> str:
+    """The least that must be told, where the message itself cannot be made or is not taken."""
+    what = f"{message.count} alert{'s' if message.count > 1 else ''} of kind {word(message.kind)}"
+    command = listing(message.kind, message.since, message.count)
+    return f"<b>{what}</b>, since {moment(message.since)}\nAll: {code(command)}"

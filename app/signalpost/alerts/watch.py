@@ -25,7 +25,7 @@ SETTLE_SECONDS = 45.0
 """After a start, an outage of the database or a jump of its clock nobody is judged by its silence
 for so long: by then whoever lives has renewed, and taken what was due."""
 JUMP_SECONDS = 5.0
-EXPIRE_AT_ONCE = 500
+EXPIRE_AT_ONCE, EXPIRE_TIMES = 500, 10
 
 PATIENCE = {"endpoint_trouble": 30.0, "redis_gone": 15.0}
 """For how long it must have been so in every look, in seconds; the others measure it themselves."""
@@ -90,13 +90,14 @@ class Watch:
     async def _expire(self, db: AsyncEngine) -> None:
         # The engines do this every second. Where none is left, whoever waits for a signal's end
         # must hear of it all the same.
-        count = EXPIRE_AT_ONCE
-        while count == EXPIRE_AT_ONCE:
+        # A bounded number in one look, for the look itself must come to its end.
+        for _ in range(EXPIRE_TIMES):
             async with db.begin() as connection:
                 expired = await connection.run_sync(claims.expire_pending, limit=EXPIRE_AT_ONCE)
-            count = len(expired)
-            if count:
-                logger.warning("%d deliveries expired before an attempt", count)
+            if expired:
+                logger.warning("%d deliveries expired before an attempt", len(expired))
+            if len(expired) < EXPIRE_AT_ONCE:
+                return
 
     def _keep_book(self, connection: Connection, redis: Sequence[Trouble]) -> None:
         now = database_time(connection)

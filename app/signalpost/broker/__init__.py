@@ -117,8 +117,12 @@ class Broker:
         )
 
     def announce_alerts(self, alert_ids: Sequence[int]) -> bool:
-        """Tell the ops workers of alerts that are committed and due."""
-        tasks = [(ALERT_TASK, [alert], f"(alert {alert})") for alert in alert_ids]
+        """Tell the ops workers of alerts that are committed and due.
+
+        Of many, a few: a message to the operator takes along whatever is due of its kind, and the
+        ops worker looks every second by itself.
+        """
+        tasks = [(ALERT_TASK, [alert], f"(alert {alert})") for alert in alert_ids[:FEW]]
         return self._push(ALERTS_QUEUE, tasks)
 
     def answers(self) -> bool:

@@ -168,7 +168,11 @@ def _notice(row: Row[Any], now: datetime) -> Notice:
         now=now,
         endpoint=row.endpoint,
         letter=None if row.delivery_id is None else _letter(row),
-        details={str(name): str(value) for name, value in row.details.items()},
+        # Whatever somebody else wrote there, the alert is told.
+        details={
+            str(name): str(value)
+            for name, value in (row.details.items() if isinstance(row.details, dict) else ())
+        },
         subject=row.subject,
     )
 
