@@ -44,23 +44,17 @@ def check_start(settings: Settings, role: Role) -> None:
             )
         described_default(settings)
     if role in ("deliver", "ops"):
+        _check_metrics_port(settings)
         _check_tables(settings)
 
 
 def check_port(environment: dict[str, str]) -> None:
     """Refuse a port for Flower that somebody has. Raises SettingError."""
     host, port = environment["FLOWER_ADDRESS"], environment["FLOWER_PORT"]
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family) as door:
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            door.bind((host, int(port)))
-    except (OSError, ValueError, OverflowError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no port"
+    if why := _unusable(host, port):
         raise SettingError(
-            f"Flower cannot listen on port {port} of {host} ({str(why).lower()}); "
-            "set FLOWER_PORT to another"
-        ) from None
+            f"Flower cannot listen on port {port} of {host} ({why}); set FLOWER_PORT to another"
+        )
 
 
 def redis_refusal(settings: Settings) -> str | None:
@@ -80,6 +74,30 @@ def redis_refusal(settings: Settings) -> str | None:
             return f"Redis refuses the password; correct it in {settings.redis_source}"
     finally:
         client.close()
+    return None
+
+
+def _check_metrics_port(settings: Settings) -> None:
+    if settings.metrics_port is None:
+        return
+    host, port = settings.metrics_address, settings.metrics_port + settings.process_index
+    if why := _unusable(host, port):
+        raise SettingError(
+            f"metrics cannot be served on port {port} of {host} ({why}); choose another "
+            "METRICS_PORT, or give each worker of this machine a PROCESS_INDEX of its own"
+        )
+
+
+def _unusable(host: str, port: int | str) -> str | None:
+    """Why nothing can listen there; None where something can."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as door:
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            door.bind((host, int(port)))
+    except OSError as error:
+        return str(error.strerror).lower()
+    except (ValueError, OverflowError):
+        return "it is no port"
     return None
 
 

@@ -221,6 +221,13 @@ TABLE: dict[str, Bad] = {
         more={"FLOWER_PORT": "{port}", "FLOWER_BASIC_AUTH": f"u:{PRIVATE}"},
         process=True,
     ),
+    "used port of the metrics": Bad(
+        WORKER,
+        "metrics cannot be served on port",
+        "choose another METRICS_PORT",
+        more={"METRICS_PORT": "{port}"},
+        process=True,
+    ),
     # Data folders.
     "data folder of another version": Bad(
         ("up", "--data", "{old_folder}"), "made by PostgreSQL 9", "dump it with the old version"
