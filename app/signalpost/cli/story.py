@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,8 +49,8 @@ def tell(story: Story, settings: Settings, body: bytes | None) -> None:
         click.echo(f"\nbody\n  {printable(body)}")
     click.echo("\nattempts")
     table(
-        ("number", "started", "took", "phase", "outcome", "answer", "detail", "remarks"),
-        [_attempt(attempt) for attempt in story.attempts],
+        ("number", "started", "age", "took", "phase", "outcome", "answer", "detail", "remarks"),
+        [_attempt(attempt, story.as_of) for attempt in story.attempts],
         empty="  none yet",
     )
     for attempt in story.attempts:
@@ -57,8 +58,8 @@ def tell(story: Story, settings: Settings, body: bytes | None) -> None:
             click.echo(f"\nanswer to attempt {attempt.number}\n  {_excerpt(attempt.excerpt)}")
     click.echo("\nalerts")
     table(
-        ("alert", "kind", "written", "tries", "sent", "receipt", "error"),
-        [_alert(alert) for alert in story.alerts],
+        ("alert", "kind", "written", "age", "tries", "sent", "receipt", "error"),
+        [_alert(alert, story.as_of) for alert in story.alerts],
         empty="  none",
     )
 
@@ -93,7 +94,7 @@ def _received(story: Story) -> str:
     return "perhaps: bytes went out, and no proof came back" if story.maybe_received else "no"
 
 
-def _attempt(attempt: AttemptLine) -> tuple[object, ...]:
+def _attempt(attempt: AttemptLine, now: datetime) -> tuple[object, ...]:
     answer = attempt.failure if attempt.status_code is None else attempt.status_code
     if attempt.status_code is not None and attempt.failure:
         answer = f"{attempt.status_code}, then {attempt.failure}"
@@ -104,6 +105,7 @@ def _attempt(attempt: AttemptLine) -> tuple[object, ...]:
     return (
         attempt.number,
         utc(attempt.started_at),
+        age((now - attempt.started_at).total_seconds()),
         None if attempt.duration_seconds is None else f"{attempt.duration_seconds:.3f} s",
         attempt.phase,
         attempt.outcome,
@@ -113,11 +115,12 @@ def _attempt(attempt: AttemptLine) -> tuple[object, ...]:
     )
 
 
-def _alert(alert: AlertLine) -> tuple[object, ...]:
+def _alert(alert: AlertLine, now: datetime) -> tuple[object, ...]:
     return (
         alert.alert_id,
         alert.kind,
         utc(alert.created_at),
+        age((now - alert.created_at).total_seconds()),
         alert.tries,
         utc(alert.sent_at) if alert.sent_at else "not yet",
         alert.receipt,

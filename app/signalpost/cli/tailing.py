@@ -88,7 +88,7 @@ class _Followed:
             self._selection = select(conn, **self._filters)
             asked = select(conn, statuses=sorted(self._statuses), **self._filters)
             self._tell(reversed(list_deliveries(conn, asked, limit=self._limit)), now)
-            for line in list_deliveries(conn, self._selection, limit=_MOST):
+            for line in lines_since(conn, now - _LATE_COMMITS, [], self._selection, most=_MOST):
                 self._told.setdefault(line.delivery_id, (_state(line), line.status.terminal))
         else:
             known = [one for one, (_, terminal) in self._told.items() if not terminal]

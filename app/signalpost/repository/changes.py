@@ -1,7 +1,7 @@
 """What has happened to deliveries since the last look: the live tail's eyes.
 
-A row has no time of its last change, so four small sets are read, each by its index: what was
-enqueued or finished of late, what is being sent, and what an earlier look saw unfinished.
+A row has no time of its last change, so small sets are read, each by its index: what was enqueued
+or finished of late, what is being sent or due next, and what an earlier look saw unfinished.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ _SETS = (
     WHERE finished_at IS NOT NULL AND finished_at >= CAST(:after AS timestamptz)
     ORDER BY finished_at DESC LIMIT :most""",
     "SELECT id FROM signalpost.deliveries WHERE status = 'sending' LIMIT :most",
+    """SELECT id FROM signalpost.deliveries
+    WHERE status = 'pending' ORDER BY next_attempt_at LIMIT :most""",
     "SELECT unnest(CAST(:known AS uuid[])) AS id",
 )
 
