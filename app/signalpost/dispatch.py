@@ -90,12 +90,7 @@ class Dispatcher:
         """Make the attempt, record what came of it, and report."""
         claim = flight.claim
         flight.task = asyncio.current_task()
-        speak_of(
-            delivery=claim.delivery_id,
-            signal=claim.signal_id,
-            endpoint=claim.endpoint,
-            attempt=claim.attempt,
-        )
+        speak_of(**subject_of(claim))
         try:
             answer = await self._answer(flight)
             flight.recording = True
@@ -103,6 +98,10 @@ class Dispatcher:
             recorded = await self._records.put(item)
         finally:
             self.flights.pop(claim.claim_id, None)
+        return self.tell(claim, item, recorded)
+
+    def tell(self, claim: Claim, item: Record, recorded: Recorded | None) -> reports.Report:
+        """Count a recorded attempt, write its line, and return its report."""
         self._observe(claim, item, recorded, self._lease.now())
         report = reports.attempt_report(claim, item, recorded)
         reports.log(report)
@@ -224,6 +223,16 @@ class Dispatcher:
     def judge_lost(self, claim: Claim) -> Record:
         """Judge a claim whose worker is gone: nobody knows how far it got."""
         return self.judge(claim, Answer(Phase.NONE, 0.0, failure=Failure.LOST))
+
+
+def subject_of(claim: Claim) -> dict[str, object]:
+    """What lines about a claim's attempt are about."""
+    return {
+        "delivery": claim.delivery_id,
+        "signal": claim.signal_id,
+        "endpoint": claim.endpoint,
+        "attempt": claim.attempt,
+    }
 
 
 def policy_of(claim: Claim, settings: Settings) -> Policy:

@@ -131,18 +131,21 @@ class Outbox:
 
     async def take_back(
         self, judge: Callable[[Claim], Record], *, silence_seconds: float
-    ) -> list[Recorded]:
-        """End the claims of silent workers as lost, in one transaction with the finding."""
+    ) -> dict[UUID, Recorded]:
+        """End the claims of silent workers as lost, in one transaction with the finding.
 
-        def work(connection: Connection) -> list[Recorded]:
+        Returns what became of each, by claim id.
+        """
+
+        def work(connection: Connection) -> dict[UUID, Recorded]:
             silent = liveness.silent_workers(
                 connection, own_id=self.worker_id, silence_seconds=silence_seconds
             )
             if not silent:
-                return []
+                return {}
             lost = claims.claims_of(connection, silent, limit=TAKE_BACK_AT_ONCE)
             logger.warning("taking back %d claims of %d silent workers", len(lost), len(silent))
-            return list(records.record(connection, [judge(claim) for claim in lost]).values())
+            return records.record(connection, [judge(claim) for claim in lost])
 
         return await self._commit(work)
 
@@ -189,6 +192,7 @@ class Outbox:
             item.attempt,
             item.delivery_id,
             type(refusal).__name__,
+            extra={"facts": {"delivery": item.delivery_id, "attempt": item.attempt}},
         )
         bare = replace(item.answer, failure=Failure.INTERNAL, detail=BARE, excerpt=b"")
         return await self.record([replace(item, answer=bare)])

@@ -8,9 +8,11 @@ from uuid import UUID
 
 from signalpost.clock import RENEW_EVERY_SECONDS, SILENCE_SECONDS, Lease
 from signalpost.core.outcomes import Failure
-from signalpost.dispatch import Dispatcher
+from signalpost.dispatch import Dispatcher, subject_of
 from signalpost.logs import place
 from signalpost.outbox import DATABASE_TROUBLE, Outbox
+from signalpost.repository.claims import Claim
+from signalpost.repository.records import Record
 
 logger = logging.getLogger(__name__)
 
@@ -73,10 +75,18 @@ class Vigil:
 
     async def take_back(self) -> None:
         """End the claims of the silent, where this worker may judge others."""
-        if self._lease.may_take_back:
-            await self._outbox.take_back(
-                self._dispatcher.judge_lost, silence_seconds=SILENCE_SECONDS
-            )
+        if not self._lease.may_take_back:
+            return
+        judged: dict[UUID, tuple[Claim, Record]] = {}
+
+        def judge(claim: Claim) -> Record:
+            item = self._dispatcher.judge_lost(claim)
+            judged[claim.claim_id] = (claim, item)
+            return item
+
+        taken = await self._outbox.take_back(judge, silence_seconds=SILENCE_SECONDS)
+        for claim_id, recorded in taken.items():
+            self._dispatcher.tell(*judged[claim_id], recorded)
 
     async def warn_of_clock(self) -> None:
         """Tell the operator while this machine's clock is too far off to send anything."""
@@ -112,6 +122,16 @@ class Vigil:
         }
         if lost:
             logger.warning("%d claims of this worker were never answered: ended as lost", len(lost))
-            for ended in await self._outbox.record([self._dispatcher.judge_lost(c) for c in lost]):
+            judged = [self._dispatcher.judge_lost(claim) for claim in lost]
+            results = await self._outbox.record(judged)
+            for claim, item, ended in zip(lost, judged, results, strict=True):
                 if isinstance(ended, Exception):
-                    logger.error("a lost claim cannot be ended: %s", type(ended).__name__)
+                    about = subject_of(claim)
+                    logger.error(
+                        "a lost claim cannot be ended %s error=%s",
+                        " ".join(f"{name}={value}" for name, value in about.items()),
+                        type(ended).__name__,
+                        extra={"facts": about},
+                    )
+                else:
+                    self._dispatcher.tell(claim, item, ended)

@@ -339,7 +339,8 @@ async def test_a_claim_that_is_lost_after_a_cancellation_ends_cancelled(
             delivery_id = rows.add_delivery(conn)
             claims.claim_by_id(conn, [delivery_id], worker_id=gone)
             cancel_one(conn, delivery_id)
-        [ended] = await rig.outbox.take_back(rig.dispatcher.judge_lost, silence_seconds=10)
+        found = await rig.outbox.take_back(rig.dispatcher.judge_lost, silence_seconds=10)
+        [ended] = found.values()
 
     assert ended.status is Status.CANCELLED
     with engine.begin() as conn:

@@ -298,10 +298,11 @@ async def test_claims_of_a_silent_worker_are_taken_back_as_lost(
                 {"claim": uuid4(), "worker": dead, "now": now},
             )
         early = await rig.outbox.take_back(rig.dispatcher.judge_lost, silence_seconds=20)
-        (taken,) = await rig.outbox.take_back(rig.dispatcher.judge_lost, silence_seconds=10)
+        found = await rig.outbox.take_back(rig.dispatcher.judge_lost, silence_seconds=10)
+        (taken,) = found.values()
         row = look(engine, lambda connection: rows.delivery(connection, delivery_id))
         (attempt,) = look(engine, lambda connection: rows.attempts(connection, delivery_id))
-    assert early == []
+    assert early == {}
     assert taken.applied
     assert (row["status"], row["maybe_received"], row["spent"]) == ("pending", True, 1)
     assert (attempt["outcome"], attempt["failure"]) == ("unknown", "claim_lost")

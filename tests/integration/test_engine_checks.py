@@ -86,9 +86,11 @@ async def test_a_running_engine_ends_its_own_lost_claims(engine: Engine, databas
 
 
 async def test_only_a_worker_that_renewed_for_long_takes_claims_back(
-    engine: Engine, database_url: str
+    engine: Engine, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Right after a start, or an outage, a silence of others proves nothing; later it does."""
+    """Right after a start, or an outage, a silence of others proves nothing; later it does, and the
+    lost attempt has its line like any other.
+    """
     ahead = 0.0
     clocks = Clocks(steady=lambda: steady_seconds() + ahead)
     async with engine_rig(database_url, clocks=clocks, start=False) as rig:
@@ -110,8 +112,11 @@ async def test_only_a_worker_that_renewed_for_long_takes_claims_back(
         for _ in range(13):
             ahead += 0.8
             await rig.engine.vigil.renew()
+        caplog.clear()
         await rig.engine.vigil.take_back()
     assert counts(engine) == {"pending": 1}
+    (line,) = [each for each in caplog.messages if each.startswith("delivery=")]
+    assert "attempt=1 outcome=unknown detail=claim_lost status=pending" in line
 
 
 async def test_a_claim_is_not_lost_while_its_statement_may_still_answer(

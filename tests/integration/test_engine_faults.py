@@ -105,7 +105,7 @@ async def test_an_endpoint_with_an_impossible_policy_holds_up_nobody(
         await rig.engine.vigil.renew()
         assert (await rig.engine.deliver(sent)).outcome == "delivered"
         taken = await rig.outbox.take_back(rig.dispatcher.judge_lost, silence_seconds=10)
-    assert [item.applied for item in taken] == [True, True]
+    assert [item.applied for item in taken.values()] == [True, True]
 
 
 async def test_an_expiry_at_the_end_of_time_holds_up_nobody(
@@ -206,7 +206,7 @@ async def test_a_worker_that_looks_silent_itself_judges_nobody(
                 {"before": before, "other": other},
             )
         judge = rig.dispatcher.judge_lost
-        assert await rig.outbox.take_back(judge, silence_seconds=10) == []
+        assert await rig.outbox.take_back(judge, silence_seconds=10) == {}
         await rig.engine.vigil.renew()
         assert len(await rig.outbox.take_back(judge, silence_seconds=10)) == 1
 
