@@ -96,7 +96,8 @@ def test_a_used_metrics_port_ends_the_worker(database_url: str, redis_url: str) 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         settings = worker_settings(database_url, redis_url, METRICS_PORT=str(port))
-        with Program(signalpost("worker"), env=settings) as worker:
+        # The `worker` command looks before it becomes Celery; plain Celery must be refused too.
+        with Program(celery_argv("deliver"), env=settings) as worker:
             worker.wait_for_line(f"signalpost: the metrics port {port} is in use; choose another")
             assert worker.wait() == 1
     assert "Traceback" not in worker.output
