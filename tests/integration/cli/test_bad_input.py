@@ -455,6 +455,33 @@ def test_a_wrong_token_or_chat_is_one_line_of_the_doctor(
     assert standin.messages == []
 
 
+@pytest.mark.parametrize(
+    ("token", "chat", "cause", "remedy"),
+    [
+        (f"654321:{PRIVATE}", CHAT, "refuses the bot's token", "correct OPS_TELEGRAM_BOT_TOKEN"),
+        (TOKEN, "1", "chat not found", "check OPS_TELEGRAM_CHAT_ID"),
+    ],
+)
+def test_a_wrong_token_or_chat_is_one_line_of_a_test_alert(
+    bystander: Operator, token: str, chat: str, cause: str, remedy: str
+) -> None:
+    """An alert that is sent to try it ends in one line with the cause, exit code 1, no token."""
+    with running_standin(token=TOKEN, chat_id=CHAT) as standin:
+        result = bystander.run(
+            *("alerts", "test"),
+            OPS_TELEGRAM_BOT_TOKEN=token,
+            OPS_TELEGRAM_CHAT_ID=chat,
+            OPS_TELEGRAM_BASE_URL=standin.base_url,
+        )
+
+    assert result.exit_code == 1
+    [told] = error_lines(result)
+    assert cause in told.lower()
+    assert remedy in told
+    assert PRIVATE not in result.output
+    assert standin.messages == []
+
+
 def test_a_good_signal_is_stored_though_redis_refuses_the_password(
     operator: Operator, endpoint: str
 ) -> None:
