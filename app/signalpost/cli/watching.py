@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ from signalpost.cli.explaining import explain, passes
 __all__ = ["draw", "watch", "watch_option"]
 
 _SHORTEST_SECONDS = 0.2
+_USUAL_LINES = 24
 
 
 def _pace(text: str) -> float:
@@ -61,7 +62,8 @@ def draw(lines: Sequence[str]) -> None:
     if not sys.stdout.isatty():
         click.echo("\n".join([*lines, ""]))
         return
-    height = shutil.get_terminal_size().lines
+    # Of the terminal itself, which may have another size than LINES had when it was set.
+    height = os.get_terminal_size(sys.stdout.fileno()).lines or _USUAL_LINES
     shown = list(lines)
     if len(shown) >= height:
         shown = [*shown[: height - 2], f"... and {len(shown) - height + 2} lines more"]
