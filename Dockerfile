@@ -2,7 +2,7 @@ FROM python:3.11-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/signalpost
 COPY requirements-image.lock .
-RUN /opt/signalpost/bin/pip install -q --no-cache-dir --require-hashes -r requirements-image.lock
+RUN /opt/signalpost/bin/pip install -q --no-cache-dir --no-deps --require-hashes -r requirements-image.lock
 COPY . .
 RUN /opt/signalpost/bin/pip install -q --no-cache-dir --no-deps .
 

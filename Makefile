@@ -74,7 +74,7 @@ LOCK = $(BIN)/uv pip compile -q --no-config --universal --python-version 3.11 --
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || { $(FIND_PYTHON); echo "Setting up $(VENV) (once, about a minute)" \
 		&& $$found -m venv $(VENV); }
-	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
