@@ -7,7 +7,7 @@ All addresses are what an operator would write: `postgresql://` and `redis://`, 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -21,6 +21,7 @@ from sqlalchemy import Engine, create_engine
 from tests import stack
 from tests.databases import cloned, with_database
 from tests.memory import data_folder
+from tests.pages import Shown, run_blocks
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "template_signalpost"
@@ -90,3 +91,16 @@ def redis_url(redis_server: str) -> str:
     with redis.Redis.from_url(redis_server) as client:
         client.flushall()
     return redis_server
+
+
+@pytest.fixture
+def shown_on(tmp_path: Path) -> Iterator[Callable[[str], Shown]]:
+    """Runs a page's Python blocks and gives what they define, of which the test must use all."""
+    pages: dict[str, Shown] = {}
+
+    def run(page: str) -> Shown:
+        return pages.setdefault(page, run_blocks(page, tmp_path))
+
+    yield run
+    left = {page: names for page, shown in pages.items() if (names := shown.left_out())}
+    assert not left, "a page shows what its test does not run"

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import runpy
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -26,21 +23,10 @@ from signalpost.repository.endpoints import NewEndpoint, add_endpoint, new_secre
 from signalpost.repository.evidence import gather
 from signalpost.secretbox import SecretBox
 from signalpost.settings import load_settings
+from tests.pages import Shown
+from tests.receivers import accept, receiver, status
 
-DOCS = Path(__file__).parents[2] / "docs"
-_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 URL = "https://desk.example/signals"
-
-
-def _shown_on(page: str, folder: Path) -> dict[str, Any]:
-    """Everything that the page's Python blocks define, each run as a script of its own."""
-    blocks = _BLOCK.findall((DOCS / page).read_text())
-    names: dict[str, Any] = {}
-    for number, block in enumerate(blocks):
-        script = folder / f"block_{number}.py"
-        script.write_text(block)
-        names |= runpy.run_path(str(script))
-    return names
 
 
 def _signal(minute: int) -> Signal:
@@ -73,10 +59,14 @@ def producer(
 
 
 def test_the_producing_page_works(
-    producer: Producer, engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    producer: Producer,
+    engine: Engine,
+    shown_on: Callable[[str], Shown],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Each way of enqueuing on the page puts its signals into the outbox, to whom it says."""
-    shown = _shown_on("producing.md", tmp_path)
+    shown = shown_on("docs/producing.md")
     shown["producer"].close()
 
     def deliveries() -> int:
@@ -100,10 +90,28 @@ def test_the_producing_page_works(
     assert shown["backfill"](producer, [_signal(4), _signal(5), _signal(6)]) == 2
     shown["enqueue_surely"](producer, _signal(7))
     assert deliveries() == 21
+    asyncio.run(_sent_directly(shown, monkeypatch, capsys))
+
+
+async def _sent_directly(
+    shown: Shown, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OUTBOUND_ALLOW_NETWORKS", "127.0.0.0/8")
+    monkeypatch.setenv("HMAC_PRODUCER_SECRET", new_secret())
+    monkeypatch.setenv("PRODUCER_ID", "momentum-1")
+    for answer, told in ((accept, "received "), (status(422), "refused:")):
+        async with receiver(answer) as desk:
+            monkeypatch.setenv("OUTBOUND_SERVER_URL", desk.url)
+            await shown["send_now"](_signal(8))
+            assert len(desk.seen) == 1
+        assert capsys.readouterr().out.startswith(told)
 
 
 def test_the_receiving_page_works(
-    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    shown_on: Callable[[str], Shown],
 ) -> None:
     """The page's apps act once, refuse what they should, and its checks give the delivery's id."""
     secret = new_secret()
@@ -112,7 +120,7 @@ def test_the_receiving_page_works(
     with sqlite3.connect("received.sqlite") as orders:
         orders.execute("CREATE TABLE orders (delivery_id TEXT, instrument TEXT, side TEXT)")
     orders.close()
-    shown = _shown_on("receiving.md", tmp_path)
+    shown = shown_on("docs/receiving.md")
     app = receiver = shown["app"]()
     delivery, body = str(uuid4()), _signal(1).identified("momentum-1").body()
     outgoing = Outgoing(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import runpy
 from pathlib import Path
 
@@ -14,16 +13,10 @@ from signalpost.repository.endpoints import NewEndpoint, add_endpoint, new_secre
 from signalpost.repository.evidence import bodies, gather
 from signalpost.secretbox import SecretBox
 from signalpost.settings import load_settings
+from tests.pages import python_block
 
-README = Path(__file__).parents[2] / "README.md"
-
-
-def _block(heading: str) -> str:
-    found = re.search(
-        rf"^## {heading}$.*?^```python$\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL
-    )
-    assert found is not None, f"README has no Python block under {heading!r}"
-    return found[1]
+PRODUCERS = python_block("README.md", "from signalpost import Producer")
+RECEIVERS = python_block("README.md", "import os")
 
 
 @pytest.fixture
@@ -44,7 +37,7 @@ def outbox(
 def test_the_producers_lines_enqueue(outbox: Engine, tmp_path: Path) -> None:
     """The producer's lines of the README, run as they stand, put one delivery into the outbox."""
     script = tmp_path / "lines.py"
-    script.write_text(_block("The producer's five lines"))
+    script.write_text(PRODUCERS)
 
     runpy.run_path(str(script))
     runpy.run_path(str(script))
@@ -58,7 +51,7 @@ def test_the_producers_lines_enqueue(outbox: Engine, tmp_path: Path) -> None:
 
 def test_the_producers_lines_are_five() -> None:
     """The heading says five lines, and so many are there."""
-    lines = [line for line in _block("The producer's five lines").splitlines() if line.strip()]
+    lines = [line for line in PRODUCERS.splitlines() if line.strip()]
 
     assert len(lines) == 5
 
@@ -70,7 +63,7 @@ def test_the_receivers_lines_make_a_receiver(
     monkeypatch.setenv("SIGNALPOST_SECRET", new_secret())
     monkeypatch.chdir(tmp_path)
     script = tmp_path / "lines.py"
-    script.write_text(_block("The receiver's five lines"))
+    script.write_text(RECEIVERS)
 
     app = runpy.run_path(str(script))["app"]
 

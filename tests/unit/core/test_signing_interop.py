@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -27,7 +26,8 @@ from signalpost.core.signing import (
     verify,
 )
 from signalpost.errors import SignatureError
-from tests.unit.core.vectors import FILE, Vector, accepted, by_name
+from tests.pages import python_block
+from tests.unit.core.vectors import Vector, accepted, by_name
 
 EACH = pytest.mark.parametrize("vector", accepted(), ids=lambda vector: vector.name)
 
@@ -187,10 +187,8 @@ def test_a_quoted_text_reads_back(quote: Callable[[str], str]) -> None:
     assert structured.dictionary(f"x;k={quote(text)}")["x"].params["k"].text == text
 
 
-def pasted(first_line: str, **names: Any) -> dict[str, Any]:
-    """The Python block of docs/signing.md that begins so, executed with these names."""
-    page = (FILE.parents[2] / "docs" / "signing.md").read_text(encoding="utf-8")
-    (block,) = re.findall(rf"```python\n({re.escape(first_line)}.*?)```", page, re.DOTALL)
+def pasted(block: str, **names: Any) -> dict[str, Any]:
+    """What the block defines, executed with these names."""
     exec(block.replace("whsec_...", names.get("whsec", "")), names)  # noqa: S102  our own page
     return names
 
@@ -202,18 +200,19 @@ def test_the_receivers_page_verifies_with_each_library_what_we_send() -> None:
     headers, (key,) = signed(vector, outgoing)
     body = outgoing.body
 
-    receive = pasted("from signalpost import SignatureError", MY_SECRET=vector.secrets[0])[
-        "receive"
-    ]
+    block = python_block("docs/signing.md", "from signalpost import SignatureError")
+    receive = pasted(block, MY_SECRET=vector.secrets[0])["receive"]
     assert receive("POST", headers, body, "/hooks/signals") == (200, outgoing.delivery_id)
     assert receive("POST", headers, body, "/hooks")[0] == 401
 
-    webhook = pasted("from standardwebhooks", whsec=standard_webhooks_secret(key))
+    block = python_block("docs/signing.md", "from standardwebhooks")
+    webhook = pasted(block, whsec=standard_webhooks_secret(key))
     assert webhook["check"](body, headers)["instrument"] == "EURUSD"
     with pytest.raises(WebhookVerificationError):
         webhook["check"](body + b" ", headers)
 
-    check = pasted("from http_message_signatures", MY_KEY_BYTES=key)["check"]
+    block = python_block("docs/signing.md", "from http_message_signatures")
+    check = pasted(block, MY_KEY_BYTES=key)["check"]
     message = Message("POST", vector.url, headers)
     with pytest.warns(UserWarning, match="label"):
         check(message, body)

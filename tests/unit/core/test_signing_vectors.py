@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from signalpost.core.signing import Profile, secret_bytes, sign, verify
 from signalpost.errors import SignatureError
+from tests.pages import python_block
 from tests.unit.core.vectors import (
     COVERED_HEADERS,
     FILE,
@@ -160,10 +160,8 @@ def test_the_notes_work_the_canonical_vector_out() -> None:
 
 def test_the_receivers_page_verifies_by_hand_what_we_send() -> None:
     """The function that docs/signing.md gives to paste accepts the vectors and refuses changes."""
-    page = (FILE.parents[2] / "docs" / "signing.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(import base64\n.*?)```", page, re.DOTALL)
     pasted: dict[str, Any] = {}
-    exec(block, pasted)  # noqa: S102  our own page
+    exec(python_block("docs/signing.md", "import base64"), pasted)  # noqa: S102  our own page
     for vector in accepted():
         sent = vector.outgoing
         key = secret_bytes(vector.secrets[-1])
