@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shutil
 import signal
 import threading
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from signalpost.embedded.launching import free_port
 from tests import rows
 from tests.conftest import sync_url
 from tests.integration.cli.operators import LINE, Operator
+from tests.pages import ROOT
 from tests.processes import Program
 from tests.shell import Line
 
@@ -87,6 +89,7 @@ class World:
         self._deliveries: dict[str, UUID] = {}
         operator.environment["FLOWER_PORT"] = str(free_port())
         operator.file(LINE)
+        shutil.copy(ROOT / ".env.example", operator.folder)
         operator.file(secrets.token_hex(16), name="desk.secret")
 
     def __enter__(self) -> Self:

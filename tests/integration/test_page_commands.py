@@ -44,49 +44,66 @@ def world(
         yield made
 
 
-def _is_a_target(line: Line) -> None:
+def _is_a_target(line: Line, _: World) -> None:
     """`make`: each target is in the Makefile. What it does is a test's or a check's own."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = [word for word in line.words[1:] if "=" not in word]
     assert set(named) <= targets, line.text
 
 
-def _is_a_module(line: Line) -> None:
+def _is_a_module(line: Line, _: World) -> None:
     """`python -m`: the module is there. The measurements take minutes."""
     assert line.words[1] == "-m", line.text
     assert find_spec(line.words[2]) is not None, line.text
 
 
-def _is_of_the_compose_file(line: Line) -> None:
-    """`docker compose`: its services are the file's, and a command in one is run here."""
-    assert line.words[1] == "compose", line.text
-    _, _, after = (ROOT / "docker-compose.yml").read_text().partition("\nservices:\n")
-    services = re.findall(
-        r"^  ([a-z-]+):$", re.split(r"^\S", after, flags=re.MULTILINE)[0], re.MULTILINE
-    )
-    known = {
-        "up",
-        "down",
-        "run",
-        "exec",
-        "logs",
-        "ps",
-        "build",
-        "restart",
-        "stop",
-        "pull",
-        "config",
-    }
-    action, *rest = (word for word in line.words[2:] if not word.startswith("-"))
-    assert action in known, line.text
-    for word in rest:
+def _is_of_the_compose_file(line: Line, world: World) -> None:
+    """`docker compose`: services and profiles are the file's; a command in a service is run here.
+
+    test_compose.py holds the file itself to its schema, and starts what its services start.
+    """
+    file = (ROOT / "docker-compose.yml").read_text()
+    services = re.findall(r"^  ([a-z-]+):$", file.partition("\nservices:\n")[2], re.MULTILINE)
+    words = list(line.words[2:])
+    for option, known in (
+        ("--profile", re.findall(r"profiles: \[(\w+)\]", file)),
+        ("--scale", services),
+    ):
+        while option in words:
+            place = words.index(option)
+            assert words[place + 1].partition("=")[0] in known, line.text
+            del words[place : place + 2]
+    action, *rest = (word for word in words if not word.startswith("-"))
+    assert (line.words[1], action in COMPOSE_ACTIONS) == ("compose", True), line.text
+    for place, word in enumerate(rest):
         if word == "signalpost":
-            break
-        assert word.partition("=")[0] in services, line.text
+            inside = " ".join(rest[place:])
+            world.run(next(lines(inside)))
+            return
+        assert word in services, line.text
 
 
-# By program: what is held of a line that is not run as it stands, and in its docstring, why.
-OTHERS: dict[str, Callable[[Line], None]] = {
+COMPOSE_ACTIONS = {"up", "down", "run", "exec", "logs", "ps", "build", "restart", "stop", "pull"}
+
+
+def _run_by_a_shell(line: Line, world: World) -> None:
+    """By bash itself, in the world's folder, with the installed `signalpost` at hand."""
+    folder = Path(signalpost()[0]).parent
+    environment = {**clean_environment(), **world.operator.environment}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", line.text],  # noqa: S607 - the reader's own shell
+        env={**environment, "PATH": f"{folder}:{environment['PATH']}"},
+        cwd=world.operator.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{line.text}\n{done.stdout}{done.stderr}"
+
+
+# By program: what is done with its line; a docstring above says why, where it is not simply run.
+OTHERS: dict[str, Callable[[Line, World], None]] = {
+    "cp": _run_by_a_shell,
     "make": _is_a_target,
     "python": _is_a_module,
     "docker": _is_of_the_compose_file,
@@ -103,20 +120,6 @@ def test_every_command_of_the_pages_runs(block: Block, world: World) -> None:
             world.run(line)
         else:
             assert line.words[0] in OTHERS, f"nobody runs `{line.text}`"
-            OTHERS[line.words[0]](line)
+            OTHERS[line.words[0]](line, world)
     world.wait_until_all_serve()
     world.end_what_serves()
-
-
-def _run_by_a_shell(line: Line, world: World) -> None:
-    folder = Path(signalpost()[0]).parent
-    environment = {**clean_environment(), **world.operator.environment}
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", line.text],  # noqa: S607 - the reader's own shell
-        env={**environment, "PATH": f"{folder}:{environment['PATH']}"},
-        cwd=world.operator.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{line.text}\n{done.stdout}{done.stderr}"
