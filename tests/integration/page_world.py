@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 import signal
+import socket
 import threading
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,7 +24,7 @@ from tests import rows
 from tests.conftest import sync_url
 from tests.integration.cli.operators import LINE, Operator
 from tests.pages import ROOT
-from tests.processes import Program
+from tests.processes import Program, wait_for
 from tests.shell import Line
 
 __all__ = ["Accepting", "World", "command_path"]
@@ -111,7 +112,15 @@ class World:
 
     def wait_until_all_serve(self) -> None:
         for program, ready in self.kept:
-            program.wait_for_line(ready, 60)
+            if "its password" in program.wait_for_line(ready, 60)[0]:
+                # Flower says this before it is Flower; until it serves, SIGTERM just kills it.
+                wait_for(self._flower_serves, 60, "Flower")
+
+    def _flower_serves(self) -> bool:
+        with socket.socket() as probe:
+            return (
+                probe.connect_ex(("127.0.0.1", int(self.operator.environment["FLOWER_PORT"]))) == 0
+            )
 
     def end_what_serves(self) -> None:
         """Workers are told so by SIGTERM, as a supervisor does it; the rest by Ctrl-C."""
