@@ -18,6 +18,7 @@ from signalpost.core.outcomes import Answer, Failure, Phase, classify, retry_aft
 from signalpost.core.signing import Outgoing, secret_bytes, sign
 from signalpost.core.targets import wire_target
 from signalpost.errors import EndpointError, SecretError
+from signalpost.gate import Gate
 from signalpost.grouping import Grouped
 from signalpost.logs import place, speak_of
 from signalpost.outbox import Outbox
@@ -30,6 +31,7 @@ from signalpost.settings import Settings
 logger = logging.getLogger(__name__)
 
 RECORDS_AT_ONCE = 200
+STALE_LOOK_SECONDS = 0.05
 
 Observer = Callable[[Claim, Record, Recorded | None, datetime], None]
 
@@ -40,6 +42,8 @@ class Flight:
 
     claim: Claim
     epoch: int
+    claimed_at: float
+    """Steady seconds, before its claim was sent."""
     progress: Progress = field(default_factory=Progress)
     task: asyncio.Task[object] | None = None
     aborted: Failure | None = None
@@ -75,15 +79,20 @@ class Dispatcher:
         self._box = box
         self._chance = chance
         self._observe = observe
+        self.gate = Gate(lease)
         self._keys: dict[tuple[int, bytes], bytes] = {}
         self.flights: dict[UUID, Flight] = {}
         self._records: Grouped[Record, Recorded | None] = Grouped(
             outbox.record, key=lambda item: item.delivery_id, most=RECORDS_AT_ONCE
         )
 
-    def take(self, claim: Claim, *, epoch: int) -> Flight:
-        """Hold a claim, in the very step in which its statement returned."""
-        flight = self.flights[claim.claim_id] = Flight(claim, epoch)
+    def take(self, claim: Claim, *, epoch: int, claimed_at: float | None = None) -> Flight:
+        """Hold a claim, in the very step in which its statement returned.
+
+        ``claimed_at``: steady seconds, when the statement was sent; None: just now.
+        """
+        when = self._lease.steady if claimed_at is None else claimed_at
+        flight = self.flights[claim.claim_id] = Flight(claim, epoch, when)
         return flight
 
     async def attempt(self, flight: Flight) -> reports.Report:
@@ -132,6 +141,10 @@ class Dispatcher:
     async def _send(self, flight: Flight) -> Answer:
         claim = flight.claim
         refusal = self._last_check(flight)
+        while refusal is Failure.STALE and not flight.recording:
+            # Nothing is sent yet, so this costs only time; the lease and the life bound it.
+            await asyncio.sleep(STALE_LOOK_SECONDS)
+            refusal = self._last_check(flight)
         if refusal is not None:
             return Answer(Phase.NONE, 0.0, failure=refusal)
         try:
@@ -145,7 +158,7 @@ class Dispatcher:
         life = self._lease.life_seconds(claim.expires_at)
         parcel = Parcel(
             url=claim.url,
-            headers=headers,
+            headers={**(claim.headers or {}), **headers},
             body=claim.body,
             timeout_seconds=timeout if life is None else min(timeout, life),
             last_check=lambda: self._last_check(flight),
@@ -160,7 +173,7 @@ class Dispatcher:
             return Failure.LEASE
         if not self._lease.clock_ok:
             return Failure.CLOCK
-        return None
+        return self.gate.refuses(flight.claim, claimed_at=flight.claimed_at)
 
     def _sign(self, claim: Claim) -> dict[str, str]:
         authority, raw_path, query = wire_target(claim.url)
@@ -175,7 +188,7 @@ class Dispatcher:
             attempt=claim.attempt,
             expires_at=claim.expires_at,
             replayed=claim.replays > 0,
-            sequence=None,
+            sequence=claim.sequence,
             timestamp=self._lease.wall(),
         )
         keys = [self._key(claim.endpoint_id, claim.secret_ciphertext)]
@@ -218,6 +231,7 @@ class Dispatcher:
             answer=answer,
             verdict=verdict,
             decision=decision,
+            claim=claim,
         )
 
     def judge_lost(self, claim: Claim) -> Record:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
 
 from signalpost.clock import RENEW_EVERY_SECONDS, Lease
 from signalpost.core.outcomes import Failure
 from signalpost.dispatch import Dispatcher
-from signalpost.intake import Intake
+from signalpost.gate import REFRESH_EVERY_SECONDS
+from signalpost.intake import THREADS, Intake
 from signalpost.logs import place
 from signalpost.outbox import DATABASE_TROUBLE, Outbox
 from signalpost.reports import SHUTTING_DOWN, Report, Tally
+from signalpost.repository.placing import START, Key
 from signalpost.vigil import LAPSE_LOOK_SECONDS, Vigil
 from signalpost.window import Window
 
@@ -30,6 +33,9 @@ SOON_SECONDS = 5.0
 """A message that comes early by no more than this is sent round again; others get a timer."""
 MOST_TIMERS = 10_000
 LAST_RECORDS_SECONDS = 5.0
+SWEEP_UP_SECONDS = 10.0
+RESERVED_PART = 10
+"""One in so many places of the window is for the exit lane alone."""
 
 
 class Engine:
@@ -45,6 +51,7 @@ class Engine:
         shutdown_seconds: float,
         announce_alerts: Callable[[Sequence[int]], None],
         window_size: int = WINDOW_SIZE,
+        threads: int = THREADS,
     ) -> None:
         self._outbox = outbox
         self._dispatcher = dispatcher
@@ -53,7 +60,7 @@ class Engine:
         self._shutdown_seconds = shutdown_seconds
         self._announce_alerts = announce_alerts
         self.vigil = Vigil(outbox=outbox, lease=lease, dispatcher=dispatcher)
-        self._window = Window(window_size)
+        self._window = Window(window_size, reserved=window_size // RESERVED_PART)
         self._intake = Intake(
             outbox=outbox,
             dispatcher=dispatcher,
@@ -62,7 +69,13 @@ class Engine:
             closed=lambda: self.closed,
             again=self.set_timer,
             announce_alerts=announce_alerts,
+            look=self.look,
+            threads=threads,
         )
+        self._next_look: asyncio.TimerHandle | None = None
+        self._sweep_asked = False
+        self._unparking = True
+        self._walk: Key = START
         self._timers: dict[UUID, asyncio.TimerHandle] = {}
         self._loops: list[asyncio.Task[None]] = []
         self._draining = False
@@ -71,7 +84,9 @@ class Engine:
 
     async def start(self) -> None:
         """Begin to renew, rescue and expire; returns at once, also while the database is away."""
-        await self.vigil.renew()
+        if await self.vigil.renew():
+            with suppress(*DATABASE_TROUBLE):
+                await self._refresh_gate()
         logger.info(
             "engine started worker=%s id=%s window=%d%s",
             self._outbox.worker_name,
@@ -87,6 +102,9 @@ class Engine:
             asyncio.create_task(self._for_ever(self.vigil.take_back, RENEW_EVERY_SECONDS)),
             asyncio.create_task(self._for_ever(self._expire, LOOK_EVERY_SECONDS)),
             asyncio.create_task(self._for_ever(self._rescue, LOOK_EVERY_SECONDS)),
+            asyncio.create_task(self._for_ever(self._refresh_gate, REFRESH_EVERY_SECONDS)),
+            asyncio.create_task(self._for_ever(self._walk_keys, LOOK_EVERY_SECONDS)),
+            asyncio.create_task(self._for_ever(self._sweep_up, SWEEP_UP_SECONDS)),
         ]
 
     @property
@@ -136,29 +154,105 @@ class Engine:
         a ring that arrives at any moment is either seen or finds no drain running.
         """
         tally = Tally()
+        flying: set[asyncio.Task[None]] = set()
         if self._draining:
             self._rung = True
             tally["joined"] = 1
-            return tally
-        flying: set[asyncio.Task[None]] = set()
+            await self._take_exits(tally, flying)
+        else:
+            await self._sweep(tally, flying)
+        if flying:
+            await asyncio.wait(flying)
+        return tally
+
+    async def _sweep(self, tally: Tally, flying: set[asyncio.Task[None]]) -> None:
         self._draining = True
         try:
             while not self.closed:
                 self._rung = False
                 taken = await self._intake.take_due(0.0, tally, flying)
-                if not taken and not self._rung:
+                if taken or self._rung:
+                    continue
+                if not (self._intake.more and flying):
                     break
+                # What is left is kept back by limits that these very attempts hold.
+                await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._draining = False
-        if flying:
-            await asyncio.wait(flying)
-        return tally
+
+    async def _take_exits(self, tally: Tally, flying: set[asyncio.Task[None]]) -> None:
+        """Send exits in the places reserved for them, while all others are taken."""
+        while not self.closed and self._window.crowded:
+            if not await self._intake.take_due(0.0, tally, flying, high_only=True):
+                return
+
+    def look(self, after_seconds: float) -> None:
+        """Look again at what is due after so long, or sooner where that was asked for already.
+
+        Called by whoever has removed a hindrance, and where only time does. A sweep under way
+        looks once more before it ends.
+        """
+        if self._stopping:
+            return
+        if after_seconds <= 0:
+            if self._draining:
+                self._rung = True
+            elif not self._sweep_asked:
+                self._sweep_asked = True
+                self._intake.spawn(self._sweep_again())
+            return
+        loop = asyncio.get_running_loop()
+        when = loop.time() + after_seconds
+        if self._next_look is not None and self._next_look.when() > loop.time():
+            if self._next_look.when() <= when:
+                return
+            self._next_look.cancel()
+        self._next_look = loop.call_at(when, self.look, 0.0)
+
+    async def _sweep_again(self) -> None:
+        self._sweep_asked = False
+        tally = Tally()
+        if self._draining:
+            self._rung = True
+            await self._take_exits(tally, set())
+        else:
+            await self._sweep(tally, set())
 
     async def _rescue(self) -> None:
         """Take what has been due for 2 s, whatever became of its message."""
         tally = Tally()
+        await self._take_exits(tally, set())
         while not self.closed and await self._intake.take_due(OVERDUE_SECONDS, tally, set()):
             pass
+
+    async def _refresh_gate(self) -> None:
+        """Learn what is paused; let go what is not any more."""
+        asked_at = self._lease.steady
+        standing = await self._outbox.read_standing()
+        fewer = self._dispatcher.gate.refreshed(standing.pauses, asked_at=asked_at)
+        if fewer or standing.probing:
+            self.look(0.0)
+        if fewer or self._unparking:
+            self._unparking = await self._outbox.unpark() > 0
+            if self._unparking:
+                self.look(0.0)
+
+    async def _walk_keys(self) -> None:
+        """The net under the order: find what is held for no reason, some keys at a time."""
+        step = await self._outbox.find_stuck(self._walk)
+        self._walk = step.after
+        if step.stuck:
+            logger.error("%d ordering keys waited for nobody; they go on", step.stuck)
+            self.look(0.0)
+
+    async def _sweep_up(self) -> None:
+        """The nets under resume and supersede, and the alerts of breakers that stay open."""
+        self._unparking = True
+        if await self._outbox.let_stuck_go():
+            self.look(0.0)
+        alerts = await self._outbox.tell_long_open()
+        if alerts:
+            self._announce_alerts(alerts)
 
     async def _expire(self) -> None:
         while not self._stopping and self._lease.fresh:
@@ -166,6 +260,7 @@ class Engine:
             if expired:
                 logger.warning("%d deliveries expired before an attempt", len(expired))
                 self._announce_alerts([item.alert_id for item in expired])
+                self.look(0.0)
             if len(expired) < EXPIRE_AT_ONCE:
                 return
 
@@ -210,6 +305,8 @@ class Engine:
         if self._stopping:
             return
         self._stopping = True
+        if self._next_look is not None:
+            self._next_look.cancel()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 from uuid import UUID
@@ -11,24 +12,29 @@ from uuid import UUID
 from signalpost import reports
 from signalpost.clock import Lease
 from signalpost.core.outcomes import Failure
+from signalpost.core.shares import Room, share
 from signalpost.dispatch import Dispatcher, Flight
 from signalpost.grouping import Grouped
 from signalpost.logs import place, speak_of
 from signalpost.outbox import DATABASE_TROUBLE, Outbox
 from signalpost.reports import Report, Tally
-from signalpost.repository.claims import Claimed
+from signalpost.repository.claims import MISSED_SECONDS, Claimed
 from signalpost.window import Window
 
 logger = logging.getLogger(__name__)
 
 CLAIMS_AT_ONCE = 100
+NAMED_AT_ONCE = 16
+"""So many messages share a claim at most: by as many an endpoint may exceed its share."""
+THREADS = 64
 
 
 class Intake:
     """Claims deliveries and sees each one through to its record.
 
-    ``closed`` says why nothing may be claimed now, or nothing; ``again`` takes reports of what
-    shall be tried again by this process.
+    ``look`` asks for another look at what is due, after so many seconds. ``threads``: how many
+    callers may wait for an attempt at once. ``closed`` says why nothing may be claimed now, or
+    nothing; ``again`` takes reports of what shall be tried again by this process.
     """
 
     def __init__(
@@ -41,6 +47,8 @@ class Intake:
         closed: Callable[[], str],
         again: Callable[[Report], None],
         announce_alerts: Callable[[Sequence[int]], None],
+        look: Callable[[float], None],
+        threads: int = THREADS,
     ) -> None:
         self._outbox = outbox
         self._dispatcher = dispatcher
@@ -50,8 +58,17 @@ class Intake:
         self._again = again
         self._announce_alerts = announce_alerts
         self._claims: Grouped[UUID, Flight | Report] = Grouped(
-            self._claim_group, key=lambda delivery_id: delivery_id, most=CLAIMS_AT_ONCE
+            self._claim_group,
+            key=lambda delivery_id: delivery_id,
+            most=min(NAMED_AT_ONCE, max(1, threads // 4)),
         )
+        self._look = look
+        self._threads = threads
+        self._spare_threads = max(1, threads // 8)
+        self._blocking: Counter[int] = Counter()
+        self._placing = False
+        self.more = False
+        """Whether the last look may have left something due, for limits that attempts hold."""
         self.tasks: set[asyncio.Task[None]] = set()
 
     async def take_one(self, delivery_id: UUID) -> Report:
@@ -67,16 +84,28 @@ class Intake:
             return Report(delivery_id, "not_claimed", "the database is away")
         if isinstance(found, Report):
             return found
-        report = await self._dispatcher.attempt(found)
+        endpoint_id = found.claim.endpoint_id
+        self._blocking[endpoint_id] += 1
+        try:
+            report = await self._dispatcher.attempt(found)
+        finally:
+            self._blocking[endpoint_id] -= 1
+            if not self._blocking[endpoint_id]:
+                del self._blocking[endpoint_id]
         self._tell(report)
         return report
 
     def take_one_soon(self, delivery_id: UUID) -> None:
         """The same within the window and in the background, its retry seen to."""
-        self._spawn(self._take_one_in_window(delivery_id))
+        self.spawn(self._take_one_in_window(delivery_id))
 
     async def take_due(
-        self, overdue_seconds: float, tally: Tally, flying: set[asyncio.Task[None]]
+        self,
+        overdue_seconds: float,
+        tally: Tally,
+        flying: set[asyncio.Task[None]],
+        *,
+        high_only: bool = False,
     ) -> int:
         """Claim as much of what is due as the window has places for, and send it.
 
@@ -84,42 +113,92 @@ class Intake:
             overdue_seconds: only what has been due for this long.
             tally: what became of each is added to it, as attempts end.
             flying: the attempts under way, each taken out at its end.
+            high_only: the exit lane alone, in the places that are reserved for it, at once.
 
         Returns:
             How many deliveries were taken; 0 where nothing is due, or nothing may be claimed.
         """
-        places = await self._window.take(CLAIMS_AT_ONCE)
+        if high_only:
+            places = self._window.take_reserved(CLAIMS_AT_ONCE)
+        else:
+            places = await self._window.take(CLAIMS_AT_ONCE)
         used = 0
         try:
-            if self._closed():
+            if self._closed() or not places:
                 return 0
-            epoch = self._lease.epoch
-            claimed = await self._outbox.claim_due(limit=places, overdue_seconds=overdue_seconds)
-            flights = self._hold(claimed, epoch)
+            epoch, sent_at = self._lease.epoch, self._lease.steady
+            claimed = await self._outbox.claim_due(
+                limit=places,
+                overdue_seconds=overdue_seconds,
+                room=self._room(places),
+                high_only=high_only,
+            )
+            flights = self._hold(claimed, epoch, sent_at)
             used = len(flights)
+            self.more = claimed.more
         except DATABASE_TROUBLE as trouble:
             logger.warning("claiming failed: %s", type(trouble).__name__)
             return 0
         finally:
             self._window.give_back(places - used)
         for flight in flights:
-            task = self._spawn(self._fly(flight, tally))
+            task = self.spawn(self._fly(flight, tally))
             flying.add(task)
             task.add_done_callback(flying.discard)
         for expired in claimed.expired:
             tally.add(reports.expired_report(expired))
-        return used + len(claimed.expired)
+        return used + len(claimed.expired) + claimed.parked
 
-    def _hold(self, claimed: Claimed, epoch: int) -> list[Flight]:
+    def _room(self, places: int) -> Room:
+        flights: Counter[int] = Counter()
+        high: Counter[int] = Counter()
+        for flight in self._dispatcher.flights.values():
+            flights[flight.claim.endpoint_id] += 1
+            if flight.claim.priority:
+                high[flight.claim.endpoint_id] += 1
+        free = self._window.free + places
+        return Room(free, self._window.reserved, flights, high)
+
+    async def _place(self) -> None:
+        """Place what is new, in the background: whoever has claimed must not fail here."""
+        try:
+            placed = await self._outbox.place_new()
+        except DATABASE_TROUBLE as trouble:
+            logger.warning("placing failed: %s", type(trouble).__name__)
+            return
+        finally:
+            self._placing = False
+        if placed.heads:
+            self._look(0.0)
+        elif placed.left:
+            self._look(MISSED_SECONDS)
+
+    def _hold(self, claimed: Claimed, epoch: int, sent_at: float) -> list[Flight]:
+        flights = [
+            self._dispatcher.take(claim, epoch=epoch, claimed_at=sent_at)
+            for claim in claimed.claims
+        ]
         if claimed.expired:
             self._announce_alerts([expired.alert_id for expired in claimed.expired])
-        return [self._dispatcher.take(claim, epoch=epoch) for claim in claimed.claims]
+        if claimed.again_seconds is not None:
+            self._look(claimed.again_seconds)
+        if claimed.unplaced and not self._placing:
+            self._placing = True
+            self.spawn(self._place())
+        return flights
 
     async def _claim_group(self, delivery_ids: Sequence[UUID]) -> list[Flight | Report]:
-        epoch = self._lease.epoch
-        claimed = await self._outbox.claim_by_id(delivery_ids)
+        epoch, sent_at = self._lease.epoch, self._lease.steady
+        free = self._threads - self._spare_threads - self._blocking.total()
+        full = [one for one, own in self._blocking.items() if not share(max(0, free), own)]
+        claimed = await self._outbox.claim_by_id(delivery_ids, full=full, high_only=free <= 0)
+        flights = self._hold(claimed, epoch, sent_at)
+        if any(one.held == "share" for one in claimed.unclaimed):
+            # The window may still have places, and what ends makes others.
+            self.more = True
+            self._look(0.0)
         found: dict[UUID, Flight | Report] = {
-            flight.claim.delivery_id: flight for flight in self._hold(claimed, epoch)
+            flight.claim.delivery_id: flight for flight in flights
         }
         for expired in claimed.expired:
             found[expired.delivery_id] = reports.expired_report(expired)
@@ -154,10 +233,13 @@ class Intake:
         logger.error("attempt not recorded: %s at %s", type(refusal).__name__, place(refusal))
 
     def _tell(self, report: Report) -> None:
-        if report.alert_id is not None:
-            self._announce_alerts([report.alert_id])
+        alerts = [*report.notices, *([] if report.alert_id is None else [report.alert_id])]
+        if alerts:
+            self._announce_alerts(alerts)
+        if self.more or report.makes_room:
+            self._look(0.0)
         if report.detail == Failure.SECRET:
-            self._spawn(self._tell_unreadable(report))
+            self.spawn(self._tell_unreadable(report))
 
     async def _tell_unreadable(self, report: Report) -> None:
         try:
@@ -169,7 +251,8 @@ class Intake:
         except DATABASE_TROUBLE as trouble:
             logger.warning("notice not written: %s", type(trouble).__name__)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run in the background, and be ended with the engine."""
         task = asyncio.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)

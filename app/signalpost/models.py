@@ -8,6 +8,7 @@ Every moment is ``timestamptz`` in database time.
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +24,9 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Numeric,
+    Sequence,
+    SmallInteger,
     Text,
     UniqueConstraint,
     Uuid,
@@ -55,7 +59,14 @@ class Base(DeclarativeBase):
         bytes: LargeBinary,
         UUID: Uuid,
         dict[str, Any]: JSONB,
+        list[str]: ARRAY(Text),
+        Decimal: Numeric,
     }
+
+
+POSITIONS = Sequence("positions", schema=SCHEMA, metadata=Base.metadata)
+"""Numbers the calls of enqueue; a delivery's position is its call's number with room for 2**24
+signals of the same call below it."""
 
 
 class EndpointRow(Base):
@@ -74,6 +85,7 @@ class EndpointRow(Base):
             "(previous_secret_ciphertext IS NULL) = (previous_secret_until IS NULL)",
             name="previous_secret",
         ),
+        CheckConstraint("on_dead IN ('skip', 'block')", name="on_dead"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -92,6 +104,32 @@ class EndpointRow(Base):
     """The secret of the version before, while it is being replaced."""
     previous_secret_until: Mapped[datetime | None]
     """From then on only the current secret signs."""
+
+    # The filter; NULL takes everything.
+    instruments: Mapped[list[str] | None]
+    sides: Mapped[list[str] | None]
+    actions: Mapped[list[str] | None]
+    producers: Mapped[list[str] | None]
+    min_confidence: Mapped[Decimal | None]
+
+    ordered: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    on_dead: Mapped[str] = mapped_column(server_default=text("'skip'"))
+    """What a dead delivery means for its successors on an ordered endpoint."""
+    max_in_flight: Mapped[int | None] = mapped_column(Integer)
+    rate_per_second: Mapped[float | None] = mapped_column(Float)
+    headers: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+
+    # What workers write: the rate's next slot, the breaker, and since when a backlog is let out.
+    rate_next_at: Mapped[datetime | None]
+    failures: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    failing_since: Mapped[datetime | None]
+    opened_at: Mapped[datetime | None]
+    """Since when the breaker is open; NULL: it is closed."""
+    probe_at: Mapped[datetime | None]
+    """While it is open: from when on one delivery at a time may try."""
+    probes: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    released_at: Mapped[datetime | None]
+    """When a backlog was let go, by a closing breaker or a resume: it starts slowly."""
 
 
 class SignalRow(Base):
@@ -122,6 +160,7 @@ class WorkerRow(Base):
     stopped_at: Mapped[datetime | None]
 
 
+_READY = "status = 'pending' AND held IS NULL AND NOT parked"
 _STATUSES = "'pending', 'sending', 'delivered', 'dead', 'expired', 'cancelled', 'superseded'"
 
 
@@ -138,9 +177,54 @@ class DeliveryRow(Base):
             "(status = 'sending' AND wanted_end IN ('cancelled', 'superseded'))",
             name="wanted_end",
         ),
-        Index("ix_deliveries_due", "next_attempt_at", postgresql_where=text("status = 'pending'")),
+        CheckConstraint("held IN ('new', 'behind', 'superseding')", name="held"),
+        Index(
+            "ix_deliveries_due",
+            "endpoint_id",
+            "priority",
+            "next_attempt_at",
+            postgresql_where=text(_READY),
+        ),
+        Index(
+            "ix_deliveries_live",
+            "endpoint_id",
+            "ordering_key",
+            "position",
+            postgresql_where=text("status IN ('pending', 'sending')"),
+        ),
+        Index(
+            "uq_deliveries_head",
+            "endpoint_id",
+            "ordering_key",
+            unique=True,
+            postgresql_where=text(
+                "ordered AND (status = 'sending' OR (status = 'pending' AND held IS NULL))"
+            ),
+        ),
+        Index(
+            "ix_deliveries_unplaced",
+            "held",
+            "position",
+            postgresql_where=text("status = 'pending' AND held IN ('new', 'superseding')"),
+        ),
+        Index(
+            "ix_deliveries_parked",
+            "position",
+            postgresql_where=text("status = 'pending' AND parked"),
+        ),
+        Index(
+            "ix_deliveries_supersede",
+            "endpoint_id",
+            "supersede_key",
+            postgresql_where=text("supersede_key IS NOT NULL AND status IN ('pending', 'sending')"),
+        ),
         Index("ix_deliveries_expiring", "expires_at", postgresql_where=text("status = 'pending'")),
-        Index("ix_deliveries_claims", "worker_id", postgresql_where=text("status = 'sending'")),
+        Index(
+            "ix_deliveries_claims",
+            "endpoint_id",
+            "worker_id",
+            postgresql_where=text("status = 'sending'"),
+        ),
         Index(
             "ix_deliveries_dead_letters",
             "finished_at",
@@ -176,6 +260,67 @@ class DeliveryRow(Base):
     claimed_at: Mapped[datetime | None]
     wanted_end: Mapped[str | None]
     """Withdrawn while an attempt is under way: it ends so, unless that attempt is accepted."""
+
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    """1: the exit lane."""
+    ordered: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """Its endpoint was an ordered one when it was enqueued."""
+    ordering_key: Mapped[str] = mapped_column(server_default=text("''"))
+    supersede_key: Mapped[str | None]
+    position: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("(nextval('signalpost.positions'::regclass) << 24)")
+    )
+    """The order of enqueueing."""
+    sequence: Mapped[int | None] = mapped_column(BigInteger)
+    """Ordered only: its number within its key, given at its first claim."""
+    held: Mapped[str | None]
+    """Why a pending one may not be claimed: `new` (ordered, its place not yet decided), `behind`
+    another of its key, or `superseding` one that is still under way."""
+    parked: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """A claim met it while its producer or instrument was paused."""
+
+
+class OrderingRow(Base):
+    """One ordering key of one ordered endpoint; its lock decides who may promote."""
+
+    __tablename__ = "orderings"
+
+    endpoint_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey(EndpointRow.id), primary_key=True
+    )
+    ordering_key: Mapped[str] = mapped_column(primary_key=True)
+    sequence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    """The last number given."""
+    blocked_by: Mapped[UUID | None]
+    """A dead delivery that holds up its successors, while it is dead."""
+
+
+class PauseRow(Base):
+    """Something that a person has paused; deleted by the resume."""
+
+    __tablename__ = "pauses"
+    __table_args__ = (
+        CheckConstraint("scope IN ('all', 'producer', 'instrument', 'endpoint')", name="scope"),
+        CheckConstraint("(scope = 'endpoint') = (endpoint_id IS NOT NULL)", name="endpoint"),
+        Index(
+            "uq_pauses_scope",
+            "scope",
+            "value",
+            "endpoint_id",
+            unique=True,
+            postgresql_nulls_not_distinct=True,
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    scope: Mapped[str]
+    value: Mapped[str] = mapped_column(server_default=text("''"))
+    """The producer's id, or the instrument's pattern."""
+    endpoint_id: Mapped[int | None] = mapped_column(ForeignKey(EndpointRow.id))
+    entries_only: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    paused_at: Mapped[datetime] = mapped_column(server_default=_NOW)
+    actor: Mapped[str]
+    why: Mapped[str] = mapped_column(server_default=text("''"))
 
 
 class AttemptRow(Base):

@@ -15,8 +15,21 @@ from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, SQLAlche
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from signalpost.core.outcomes import Failure
-from signalpost.repository import claims, liveness, notices, records
+from signalpost.core.shares import Room
+from signalpost.repository import (
+    breakers,
+    claims,
+    expiring,
+    liveness,
+    notices,
+    pauses,
+    placing,
+    records,
+    superseding,
+)
 from signalpost.repository.claims import Claim, Claimed, Expired
+from signalpost.repository.pauses import Standing
+from signalpost.repository.placing import Key, Placed, Step
 from signalpost.repository.records import Record, Recorded
 
 logger = logging.getLogger(__name__)
@@ -24,6 +37,10 @@ logger = logging.getLogger(__name__)
 STATEMENT_SECONDS = 30.0
 RENEWAL_SECONDS = 5.0
 TAKE_BACK_AT_ONCE = 500
+PLACED_AT_ONCE = 500
+WALKED_AT_ONCE = 500
+UNPARKED_AT_ONCE = 250
+"""Four times a second: what a resumed producer or instrument lets out per process."""
 BARE = "the record was refused"
 """The detail of an attempt of which only the decision could be recorded."""
 
@@ -51,7 +68,14 @@ class Outbox:
         async with asyncio.timeout(seconds), self._database.begin() as connection:
             return await connection.run_sync(work)
 
-    async def claim_due(self, *, limit: int, overdue_seconds: float) -> Claimed:
+    async def claim_due(
+        self,
+        *,
+        limit: int,
+        overdue_seconds: float,
+        room: Room | None = None,
+        high_only: bool = False,
+    ) -> Claimed:
         """Claim due deliveries; see :func:`signalpost.repository.claims.claim_due`."""
         return await self._claim(
             lambda connection: claims.claim_due(
@@ -59,16 +83,50 @@ class Outbox:
                 worker_id=self.worker_id,
                 limit=limit,
                 overdue_seconds=overdue_seconds,
+                room=room,
+                high_only=high_only,
             )
         )
 
-    async def claim_by_id(self, delivery_ids: Sequence[UUID]) -> Claimed:
+    async def claim_by_id(
+        self, delivery_ids: Sequence[UUID], *, full: Sequence[int] = (), high_only: bool = False
+    ) -> Claimed:
         """Claim the named deliveries; see :func:`signalpost.repository.claims.claim_by_id`."""
         return await self._claim(
             lambda connection: claims.claim_by_id(
-                connection, delivery_ids, worker_id=self.worker_id
+                connection,
+                delivery_ids,
+                worker_id=self.worker_id,
+                full=full,
+                high_only=high_only,
             )
         )
+
+    async def place_new(self) -> Placed:
+        """Give new deliveries of ordered endpoints their places."""
+        return await self._commit(lambda c: placing.place_new(c, limit=PLACED_AT_ONCE))
+
+    async def find_stuck(self, after: Key) -> Step:
+        """Look whether a key waits for nobody; see placing.py."""
+        return await self._commit(
+            lambda c: placing.find_stuck(c, after=after, limit=WALKED_AT_ONCE)
+        )
+
+    async def let_stuck_go(self) -> bool:
+        """Let go what waits for the end of something that has ended; whether there was any."""
+        return await self._commit(lambda c: bool(superseding.let_stuck_go(c, limit=WALKED_AT_ONCE)))
+
+    async def read_standing(self) -> Standing:
+        """Read what is paused."""
+        return await self._commit(pauses.read_standing, seconds=RENEWAL_SECONDS)
+
+    async def unpark(self) -> int:
+        """Take back some of what a pause had put aside; return how many."""
+        return await self._commit(lambda c: pauses.unpark(c, limit=UNPARKED_AT_ONCE))
+
+    async def tell_long_open(self) -> list[int]:
+        """Raise alerts for breakers that have been open for long."""
+        return await self._commit(breakers.tell_long_open)
 
     async def _claim(self, work: Callable[[Connection], Claimed]) -> Claimed:
         number = self._claims_begun
@@ -95,7 +153,7 @@ class Outbox:
 
     async def expire_pending(self, *, limit: int) -> list[Expired]:
         """End pending deliveries past their expiry."""
-        return await self._commit(lambda c: claims.expire_pending(c, limit=limit))
+        return await self._commit(lambda c: expiring.expire_pending(c, limit=limit))
 
     async def own_claims(self) -> list[Claim]:
         """List the claims that the database thinks this worker holds."""

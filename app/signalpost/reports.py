@@ -40,6 +40,10 @@ class Report:
     status: str = ""
     retry_in_seconds: float | None = None
     alert_id: int | None = None
+    notices: tuple[int, ...] = ()
+    """Alerts about its endpoint that it raised."""
+    makes_room: bool = False
+    """Another delivery may go, now that this attempt has ended."""
 
     @property
     def shutting_down(self) -> bool:
@@ -83,6 +87,15 @@ class Tally(Counter[str]):
             self.lines.append(report.line())
 
 
+_HELD = {
+    "order": "another one of its ordering key goes first",
+    "pause": "it is paused, or its endpoint's breaker is open",
+    "limit": "its endpoint's limit is reached",
+    "share": "its endpoint has its share of this worker",
+}
+"""Whoever removes the hindrance looks again, so its message is not needed any more."""
+
+
 def attempt_report(claim: Claim, item: Record, recorded: Recorded | None) -> Report:
     """Report an attempt that was recorded."""
     # It may have been cancelled meanwhile; then the retry that was decided does not come.
@@ -99,6 +112,8 @@ def attempt_report(claim: Claim, item: Record, recorded: Recorded | None) -> Rep
         status="deleted" if recorded is None else recorded.status.value,
         retry_in_seconds=item.decision.delay_seconds if again else None,
         alert_id=None if recorded is None else recorded.alert_id,
+        notices=() if recorded is None else recorded.notices,
+        makes_room=claim.governed or (recorded is not None and recorded.freed),
     )
 
 
@@ -117,7 +132,9 @@ def unclaimed_report(unclaimed: Unclaimed) -> Report:
         detail = "another claim is under way"
     elif status == "pending":
         due = unclaimed.due_in_seconds
-        if due is not None and due > 0:
+        if unclaimed.held is not None:
+            detail = _HELD[unclaimed.held]
+        elif due is not None and due > 0:
             detail, retry_in = "not due yet", due
         else:
             detail = "another worker is at it"

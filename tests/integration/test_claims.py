@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import fields
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 from sqlalchemy import Engine, text
 
-from signalpost.repository import claims
+from signalpost.repository import claims, expiring
+from signalpost.repository.taking import CLAIM_COLUMNS
 from tests import rows
 
 WORKER = UUID(int=7)
@@ -34,6 +36,15 @@ def test_a_claim_moves_a_due_delivery_to_sending_with_a_fresh_fencing_token(engi
     assert (claim.attempt, claim.spent, claim.maybe_received) == (1, 0, False)
     assert (row["status"], row["claim_id"], row["worker_id"]) == ("sending", claim.claim_id, WORKER)
     assert row["next_attempt_at"] is None
+
+
+def test_the_columns_of_a_claim_stand_in_the_order_of_its_fields(engine: Engine) -> None:
+    """Rows become claims by position, so names and order are the same."""
+    nothing = f"""SELECT {CLAIM_COLUMNS} FROM signalpost.deliveries d, signalpost.signals s,
+        signalpost.endpoints e WHERE false"""
+    with engine.connect() as connection:
+        names = list(connection.execute(text(nothing)).keys())
+    assert names == [field.name for field in fields(claims.Claim)]
 
 
 def test_what_is_not_due_or_not_pending_is_not_claimed(engine: Engine) -> None:
@@ -157,7 +168,7 @@ def test_pending_rows_past_their_expiry_are_ended_although_not_yet_due(engine: E
             expires_at=now - timedelta(seconds=1),
         )
         rows.add_delivery(connection, expires_at=now + timedelta(hours=1))
-        ended = claims.expire_pending(connection, limit=10, now=now)
+        ended = expiring.expire_pending(connection, limit=10, now=now)
         row = rows.delivery(connection, waiting)
         (alert,) = rows.alerts(connection)
     assert [item.delivery_id for item in ended] == [waiting]
@@ -180,4 +191,4 @@ def test_a_row_that_somebody_is_at_is_passed_over_without_waiting(engine: Engine
         assert (by_id.claims, [item.delivery_id for item in by_id.unclaimed]) == ([], [held])
         due = claims.claim_due(second, worker_id=WORKER, limit=10)
         assert ([claim.delivery_id for claim in due.claims], due.expired) == ([other], [])
-        assert claims.expire_pending(second, limit=10) == []
+        assert expiring.expire_pending(second, limit=10) == []

@@ -127,7 +127,7 @@ async def test_a_claim_is_not_lost_while_its_statement_may_still_answer(
         await rig.engine.vigil.renew()
         # The claim waits for a table that the looking does not need.
         with engine.begin() as holding:
-            holding.execute(text("LOCK TABLE signalpost.alerts IN ACCESS EXCLUSIVE MODE"))
+            holding.execute(text("LOCK TABLE signalpost.pauses IN ACCESS EXCLUSIVE MODE"))
             claiming = asyncio.create_task(rig.outbox.claim_due(limit=1, overdue_seconds=3600))
             await until(lambda: rig.outbox.claims_begun == 1)
             with engine.begin() as connection:

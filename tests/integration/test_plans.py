@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, event, text
 
 from signalpost.core.alerting import Pace
-from signalpost.repository import alerts, claims, liveness, pruning
+from signalpost.repository import alerts, claims, expiring, liveness, pruning
 from signalpost.repository.cancelling import CANCELLABLE
 from signalpost.repository.changes import lines_since
 from signalpost.repository.overview import overview
@@ -97,7 +97,7 @@ def test_no_hot_statement_reads_the_finished_rows(full_outbox: Engine) -> None:
         "claim": lambda c: claims.claim_due(c, worker_id=WORKER, limit=50),
         "rescue": lambda c: claims.claim_due(c, worker_id=WORKER, limit=50, overdue_seconds=2),
         "by id": lambda c: claims.claim_by_id(c, [WORKER], worker_id=WORKER),
-        "expire": lambda c: claims.expire_pending(c, limit=50),
+        "expire": lambda c: expiring.expire_pending(c, limit=50),
         "own": lambda c: claims.claims_of(c, [WORKER], limit=50),
         "silent": lambda c: liveness.silent_workers(c, own_id=WORKER, silence_seconds=10),
         "alerts": lambda c: alerts.claim_message(c, pace=Pace()),

@@ -59,6 +59,7 @@ def news(claim: Claim, what: tuple[Answer, Verdict, Decision]) -> Record:
         answer=answer,
         verdict=verdict,
         decision=decision,
+        claim=claim,
     )
 
 

@@ -40,6 +40,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "signalpost.embedded",
             "signalpost.engine",
             "signalpost.engine_thread",
+            "signalpost.gate",
             "signalpost.grouping",
             "signalpost.health",
             "signalpost.intake",

@@ -57,6 +57,10 @@ LEGAL_MOVES: dict[tuple[Status, Status], str] = {
 MIN_LIFE_SECONDS = 0.1
 """An attempt is begun only with at least this much life left (design.md, the last check)."""
 
+LIFE_FOR_RETRIES = 0.9
+"""The part of a life that the waits between its retries may take."""
+QUICKEST_RETRY_SECONDS = 0.02
+
 RETRY_AFTER_CAP_SECONDS = 3600.0
 
 SECRET_PAUSE_SECONDS = 30.0
@@ -125,8 +129,25 @@ def decide(
                 spent=spent,
                 life=life_seconds,
                 retry_after=retry_after_seconds,
-                delay=policy.backoff.delay(spent, chance),
+                delay=_fitting_delay(policy, spent=spent, life=life_seconds, chance=chance),
             )
+
+
+def _fitting_delay(policy: Policy, *, spent: int, life: float | None, chance: float) -> float:
+    """The wait before the next retry, of a schedule that fits what is left of the life.
+
+    A schedule that is longer is compressed as a whole, so that a signal with a short life is tried
+    again quickly, and all of its retries have their time.
+    """
+    backoff = policy.backoff
+    delay = backoff.delay(spent, chance)
+    if life is None or spent >= policy.max_retries:
+        return delay
+    schedule = backoff.total_seconds(policy.max_retries) - backoff.total_seconds(spent)
+    fitting = LIFE_FOR_RETRIES * life
+    if schedule <= fitting:
+        return delay
+    return max(min(delay, QUICKEST_RETRY_SECONDS), delay * fitting / schedule)
 
 
 def _release_delay(reason: str) -> float:

@@ -47,6 +47,8 @@ class Failure(StrEnum):
     SHUTDOWN = "shutdown"
     CLOCK = "clock_off"
     SECRET = "secret_unreadable"  # noqa: S105 - the name of a failure
+    PAUSED = "paused"
+    STALE = "pauses_unknown"
     LOST = "claim_lost"
     INTERNAL = "internal_error"
 
@@ -109,6 +111,8 @@ _NOT_SENT = {
     Failure.SHUTDOWN: Outcome.RELEASED,
     Failure.CLOCK: Outcome.RELEASED,
     Failure.SECRET: Outcome.RELEASED,
+    Failure.PAUSED: Outcome.RELEASED,
+    Failure.STALE: Outcome.RELEASED,
 }
 
 

@@ -61,6 +61,7 @@ def prepared(
         side=identified.side,
         action=identified.action,
         expires_at=identified.expires_at,
+        confidence=identified.confidence,
     )
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql import bindparam
 
 from signalpost.core.lifecycle import Status
+from signalpost.repository.placing import lock_keys_of, promote
 
 __all__ = ["CANCELLABLE", "Cancellation", "Withdrawn", "cancel"]
 
@@ -106,12 +107,14 @@ def cancel(
         now: the moment of the end instead of database time.
     """
     wanted = list(dict.fromkeys(delivery_ids))
+    keys = set() if dry_run else lock_keys_of(conn, wanted)
     rows = {row.id: row for row in conn.execute(_LOOK if dry_run else _LOCK, {"ids": wanted})}
     answers = [_answer(rows.get(delivery_id), delivery_id) for delivery_id in wanted]
     changed = [answer for answer in answers if answer.changed]
     if changed and not dry_run:
         conn.execute(_WITHDRAW, {"ids": [answer.delivery_id for answer in changed], "now": now})
         conn.execute(_AUDIT, [_entry(rows[a.delivery_id], a, actor, why) for a in changed])
+        promote(conn, keys)
     return answers
 
 

@@ -1,16 +1,25 @@
-"""Claims: a worker's exclusive right to make one attempt, taken in one committed statement."""
+"""Claims: a worker's exclusive right to make one attempt, taken in one committed transaction.
+
+First a look at which endpoints have something due and room for it, then the rows themselves
+(looking.py, taking.py); the quotas between the two are pure arithmetic (core/shares.py). A claim by
+id takes the plain way in one statement where nothing governs the delivery, which is the usual case.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from signalpost.core.lifecycle import MIN_LIFE_SECONDS
+from signalpost.core.shares import Quota, Room, allot
+from signalpost.repository.looking import GOVERNED, NOW, READY, Look, look_around, look_at
+from signalpost.repository.placing import Key, promote
+from signalpost.repository.taking import CLAIM_COLUMNS, LIFE_OVER, paced_wait, take
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,21 @@ class Claim:
     max_retries: int | None
     retry_delay_seconds: float | None
     on_unknown: str
+    priority: int = 0
+    ordered: bool = False
+    ordering_key: str = ""
+    sequence: int | None = None
+    on_dead: str = "skip"
+    headers: Mapping[str, str] | None = None
+    troubled: bool = False
+    """Its endpoint has failed lately, so that a success is news to its breaker."""
+    governed: bool = False
+    """Its end makes room for another one."""
+
+    @property
+    def key(self) -> Key | None:
+        """The ordering key that it goes before others of; None where order does not matter."""
+        return (self.endpoint_id, self.ordering_key) if self.ordered else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +76,10 @@ class Unclaimed:
     status: str | None
     """None: there is no such delivery."""
     due_in_seconds: float | None
-    """For a pending one: until it is due; 0 or less means that somebody else is at it."""
+    """For a pending one: until it is due; 0 or less means that somebody else is at it, or that
+    something holds it."""
+    held: str | None = None
+    """What holds it: `order`, `pause`, `breaker`, `limit` or `share` (of this process)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,33 +90,33 @@ class Expired:
     alert_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claimed:
     """What a claim statement brought."""
 
-    claims: list[Claim]
-    expired: list[Expired]
-    unclaimed: list[Unclaimed]
+    claims: list[Claim] = field(default_factory=list)
+    expired: list[Expired] = field(default_factory=list)
+    unclaimed: list[Unclaimed] = field(default_factory=list)
+    unplaced: bool = False
+    """There are ordered deliveries without a place: place them, then claim again."""
+    parked: int = 0
+    """So many were put aside because their producer or instrument is paused."""
+    more: bool = False
+    """There may be more that is due, but for a quota or a limit: look again when one ends."""
+    again_seconds: float | None = None
+    """There may be more that this moment's limit or somebody else's lock kept back: look again
+    after so long."""
 
 
-_NOW = "COALESCE(CAST(:now AS timestamptz), statement_timestamp())"
+MISSED_SECONDS = 0.01
+"""Whoever held an endpoint's row, or a key's, is done with its claim after about so long."""
+BEHIND_SECONDS = 0.1
+"""An exit that waits for an entry of its own key to end is looked at again after so long."""
 
-_CLAIM_COLUMNS = """
-    d.id AS delivery_id, d.claim_id, d.worker_id, d.created_at AS enqueued_at, d.claimed_at,
-    d.attempts AS attempt, d.spent,
-    d.maybe_received, d.replays, d.expires_at,
-    s.id AS signal_id, s.producer_id, s.instrument, s.body,
-    e.id AS endpoint_id, e.name AS endpoint, e.url, e.secret_ciphertext, e.secret_version,
-    CASE WHEN e.previous_secret_until > statement_timestamp()
-        THEN e.previous_secret_ciphertext END AS previous_secret_ciphertext,
-    e.timeout_seconds, e.max_retries, e.retry_delay_seconds, e.on_unknown"""
-
-# Rows past their expiry are taken and ended, not filtered out: filtering would scan them again and
-# again while they stand at the head of the queue.
-_TAKE = f"""
+_TAKE_PLAIN = f"""
 over AS (
     UPDATE signalpost.deliveries d
-    SET status = 'expired', reason = 'expired', next_attempt_at = NULL, finished_at = {_NOW}
+    SET status = 'expired', reason = 'expired', next_attempt_at = NULL, finished_at = {NOW}
     FROM due WHERE d.id = due.id AND due.life_over
     RETURNING d.id, d.endpoint_id
 ), told AS (
@@ -99,44 +126,28 @@ over AS (
 ), claimed AS (
     UPDATE signalpost.deliveries d
     SET status = 'sending', claim_id = gen_random_uuid(), worker_id = :worker_id,
-        claimed_at = {_NOW}, attempts = d.attempts + 1, next_attempt_at = NULL
+        claimed_at = {NOW}, attempts = d.attempts + 1, next_attempt_at = NULL
     FROM due WHERE d.id = due.id AND NOT due.life_over
     RETURNING d.*
 )"""
 
-_LIFE_OVER = f"""
-    COALESCE(d.expires_at <= {_NOW} + make_interval(secs => {MIN_LIFE_SECONDS}), false)
-        AS life_over"""
-
-_CLAIM_DUE = text(f"""
-WITH due AS MATERIALIZED (
-    SELECT d.id, {_LIFE_OVER}
-    FROM signalpost.deliveries d
-    WHERE d.status = 'pending'
-      AND d.next_attempt_at <= {_NOW} - make_interval(secs => :overdue_seconds)
-    ORDER BY d.next_attempt_at
-    LIMIT :limit
-    FOR UPDATE SKIP LOCKED
-), {_TAKE}
-SELECT told.alert_id, due.id AS due_id, {_CLAIM_COLUMNS}
-FROM due
-LEFT JOIN told ON told.delivery_id = due.id
-LEFT JOIN claimed d ON d.id = due.id
-LEFT JOIN signalpost.signals s ON s.id = d.signal_id
-LEFT JOIN signalpost.endpoints e ON e.id = d.endpoint_id
-""")
-
-_CLAIM_BY_ID = text(f"""
+# Whatever order, limit, breaker, pause or lane governs is left to the other way.
+_CLAIM_PLAIN = text(f"""
 WITH asked AS (
     SELECT DISTINCT unnest(CAST(:ids AS uuid[])) AS id
 ), due AS MATERIALIZED (
-    SELECT d.id, {_LIFE_OVER}
+    SELECT d.id, {LIFE_OVER} AS life_over
     FROM signalpost.deliveries d
-    WHERE d.id = ANY(CAST(:ids AS uuid[])) AND d.status = 'pending' AND d.next_attempt_at <= {_NOW}
-    FOR UPDATE SKIP LOCKED
-), {_TAKE}
-SELECT told.alert_id, asked.id AS due_id, stood.status AS stood_status,
-    EXTRACT(EPOCH FROM stood.next_attempt_at - {_NOW}) AS due_in_seconds, {_CLAIM_COLUMNS}
+    JOIN signalpost.endpoints e ON e.id = d.endpoint_id
+    WHERE d.id = ANY(CAST(:ids AS uuid[])) AND {READY} AND d.next_attempt_at <= {NOW}
+      AND NOT d.ordered AND d.priority = 0 AND NOT {GOVERNED}
+      AND NOT :high_only AND d.endpoint_id <> ALL(CAST(:full AS bigint[]))
+      AND NOT EXISTS (SELECT FROM signalpost.pauses)
+    FOR UPDATE OF d SKIP LOCKED
+), {_TAKE_PLAIN}
+SELECT told.alert_id, asked.id AS due_id, stood.status AS stood_status, stood.held, stood.parked,
+    EXTRACT(EPOCH FROM stood.next_attempt_at - {NOW}) AS due_in_seconds,
+    stood.endpoint_id AS stood_endpoint, {CLAIM_COLUMNS}
 FROM asked
 LEFT JOIN signalpost.deliveries stood ON stood.id = asked.id
 LEFT JOIN told ON told.delivery_id = asked.id
@@ -145,27 +156,8 @@ LEFT JOIN signalpost.signals s ON s.id = d.signal_id
 LEFT JOIN signalpost.endpoints e ON e.id = d.endpoint_id
 """)
 
-_EXPIRE = text(f"""
-WITH due AS MATERIALIZED (
-    SELECT d.id
-    FROM signalpost.deliveries d
-    WHERE d.status = 'pending' AND d.expires_at <= {_NOW}
-    ORDER BY d.expires_at
-    LIMIT :limit
-    FOR UPDATE SKIP LOCKED
-), over AS (
-    UPDATE signalpost.deliveries d
-    SET status = 'expired', reason = 'expired', next_attempt_at = NULL, finished_at = {_NOW}
-    FROM due WHERE d.id = due.id
-    RETURNING d.id, d.endpoint_id
-)
-INSERT INTO signalpost.alerts (kind, delivery_id, endpoint_id)
-SELECT 'expired', id, endpoint_id FROM over
-RETURNING delivery_id, id AS alert_id
-""")
-
 _HELD_BY = text(f"""
-SELECT {_CLAIM_COLUMNS}
+SELECT {CLAIM_COLUMNS}
 FROM signalpost.deliveries d
 JOIN signalpost.signals s ON s.id = d.signal_id
 JOIN signalpost.endpoints e ON e.id = d.endpoint_id
@@ -180,22 +172,48 @@ def claim_due(
     worker_id: UUID,
     limit: int,
     overdue_seconds: float = 0.0,
+    room: Room | None = None,
+    high_only: bool = False,
     now: datetime | None = None,
 ) -> Claimed:
-    """Claim up to ``limit`` due deliveries, oldest due first; end those past their expiry.
+    """Claim up to ``limit`` due deliveries, fairly between endpoints; end those past their expiry.
 
     Args:
         connection: in a transaction that the caller commits at once.
         worker_id: who claims.
         limit: rows at most.
         overdue_seconds: only rows that have been due for at least this long (the rescue's).
+        room: the places of this process, of which no endpoint gets all; None: no such bound.
+        high_only: the exit lane alone.
         now: database time instead of the statement's own.
     """
-    rows = connection.execute(
-        _CLAIM_DUE,
-        {"worker_id": worker_id, "limit": limit, "overdue_seconds": overdue_seconds, "now": now},
-    ).all()
-    return _claimed(rows)
+    look = look_around(
+        connection,
+        flights={} if room is None else room.flights,
+        overdue_seconds=overdue_seconds,
+        high_only=high_only,
+        now=now,
+    )
+    claimed = Claimed(unplaced=look.unplaced)
+    quotas = allot(look.waiting, limit=limit, room=room)
+    claimed.more = len(quotas) < len(look.waiting)
+    again = MISSED_SECONDS if look.missed else None
+    if quotas:
+        rows = take(
+            connection,
+            quotas,
+            worker_id=worker_id,
+            limit=limit,
+            overdue_seconds=overdue_seconds,
+            narrow=look.narrow,
+            ids=None,
+            now=now,
+        )
+        _sort_out(connection, rows, claimed)
+        claimed.more = claimed.more or _is_short(quotas, rows)
+        again = _soonest(again, _again(connection, quotas, look, rows, now))
+    claimed.again_seconds = again
+    return claimed
 
 
 def claim_by_id(
@@ -203,26 +221,97 @@ def claim_by_id(
     delivery_ids: Sequence[UUID],
     *,
     worker_id: UUID,
+    full: Sequence[int] = (),
+    high_only: bool = False,
     now: datetime | None = None,
 ) -> Claimed:
-    """Claim the named deliveries where they are due; say of the others how they stand."""
-    rows = connection.execute(
-        _CLAIM_BY_ID, {"ids": list(delivery_ids), "worker_id": worker_id, "now": now}
-    ).all()
+    """Claim the named deliveries where they are due; say of the others how they stand.
+
+    Args:
+        connection: in a transaction that the caller commits at once.
+        delivery_ids: which ones.
+        worker_id: who claims.
+        full: endpoints that have all they may have of this process.
+        high_only: the exit lane alone, for this process has no other place left.
+        now: database time instead of the statement's own.
+    """
+    values = {
+        "ids": list(delivery_ids),
+        "worker_id": worker_id,
+        "full": list(full),
+        "high_only": high_only,
+        "now": now,
+    }
+    rows = connection.execute(_CLAIM_PLAIN, values).all()
     claimed = _claimed(rows)
-    for row in rows:
-        if row.delivery_id is None and row.alert_id is None:
-            due_in = None if row.due_in_seconds is None else float(row.due_in_seconds)
-            claimed.unclaimed.append(Unclaimed(row.due_id, row.stood_status, due_in))
+    left = {row.due_id: row for row in rows if row[-_FIELDS] is None and row.alert_id is None}
+    governed = [
+        row.due_id
+        for row in left.values()
+        if row.stood_status == "pending"
+        and row.due_in_seconds is not None
+        and row.due_in_seconds <= 0
+        and not row.parked
+        and row.held is None
+    ]
+    look = None
+    if governed:
+        look = _claim_governed(
+            connection,
+            governed,
+            claimed,
+            worker_id=worker_id,
+            full=full,
+            high_only=high_only,
+            now=now,
+        )
+        done = {one.delivery_id for one in claimed.claims}
+        done |= {one.delivery_id for one in claimed.expired}
+        left = {key: row for key, row in left.items() if key not in done}
+    claimed.unplaced = any(row.held == "new" for row in left.values())
+    claimed.unclaimed.extend(
+        _unclaimed(row, look, full, high_only=high_only) for row in left.values()
+    )
     return claimed
 
 
-def expire_pending(
-    connection: Connection, *, limit: int, now: datetime | None = None
-) -> list[Expired]:
-    """End pending deliveries past their expiry, whatever holds them, each with its alert."""
-    rows = connection.execute(_EXPIRE, {"limit": limit, "now": now})
-    return [Expired(row.delivery_id, row.alert_id) for row in rows]
+def _claim_governed(
+    connection: Connection,
+    ids: Sequence[UUID],
+    claimed: Claimed,
+    *,
+    worker_id: UUID,
+    full: Sequence[int],
+    high_only: bool,
+    now: datetime | None,
+) -> Look:
+    look = look_at(connection, ids, high_only=high_only, now=now)
+    quotas = [
+        Quota(
+            one.endpoint_id,
+            high=len(ids),
+            normal=len(ids) if one.normal and one.endpoint_id not in full else 0,
+            governed=one.governed,
+        )
+        for one in look.waiting
+    ]
+    again = MISSED_SECONDS if look.missed else None
+    if quotas:
+        rows = take(
+            connection,
+            quotas,
+            worker_id=worker_id,
+            limit=len(ids),
+            overdue_seconds=0.0,
+            narrow=look.narrow,
+            ids=ids,
+            now=now,
+        )
+        _sort_out(connection, rows, claimed)
+        if len(rows) < len(ids):
+            again = _soonest(again, _again(connection, quotas, look, rows, now))
+    claimed.again_seconds = again
+    return look
 
 
 def claims_of(connection: Connection, worker_ids: Sequence[UUID], *, limit: int) -> list[Claim]:
@@ -231,12 +320,89 @@ def claims_of(connection: Connection, worker_ids: Sequence[UUID], *, limit: int)
     return [_claim(row) for row in rows]
 
 
+def _sort_out(connection: Connection, rows: Sequence[Row[Any]], claimed: Claimed) -> None:
+    """Add what a take brought; the successors of those that it ended may go next."""
+    found = _claimed(rows)
+    claimed.claims.extend(found.claims)
+    claimed.expired.extend(found.expired)
+    claimed.parked += sum(1 for row in rows if row.paused and row.mine_id and not row.alert_id)
+    promote(
+        connection,
+        {(row.due_endpoint, row.due_key) for row in rows if row.alert_id and row.due_ordered},
+    )
+
+
+def _is_short(quotas: Sequence[Quota], rows: Sequence[Row[Any]]) -> bool:
+    """Whether a quota may have kept something back; of one that is governed nobody knows."""
+    taken = Counter(row.due_endpoint for row in rows)
+    return any(
+        quota.governed
+        or taken[quota.endpoint_id] >= min(q for q in (quota.high, quota.normal) if q)
+        for quota in quotas
+    )
+
+
+def _again(
+    connection: Connection,
+    quotas: Sequence[Quota],
+    look: Look,
+    rows: Sequence[Row[Any]],
+    now: datetime | None,
+) -> float | None:
+    """After how long another look may find what this one could not have; None: not by time."""
+    again = None
+    if any(row.mine_id is None for row in rows):
+        again = MISSED_SECONDS
+    governed = [quota.endpoint_id for quota in quotas if quota.governed]
+    if governed:
+        again = _soonest(again, paced_wait(connection, governed, now=now))
+    taken = {row.due_endpoint for row in rows}
+    if any(one.high and one.endpoint_id not in taken for one in look.waiting):
+        again = _soonest(again, BEHIND_SECONDS)
+    return again
+
+
+def _soonest(one: float | None, other: float | None) -> float | None:
+    found = [seconds for seconds in (one, other) if seconds is not None]
+    return min(found, default=None)
+
+
+def _unclaimed(
+    row: Row[Any], look: Look | None, full: Sequence[int], *, high_only: bool
+) -> Unclaimed:
+    due_in = None if row.due_in_seconds is None else float(row.due_in_seconds)
+    held = None
+    if row.stood_status == "pending" and due_in is not None:
+        if row.held is not None:
+            held = "order"
+        elif row.parked:
+            held = "pause"
+        elif due_in <= 0:
+            held = _held_by(row.stood_endpoint, look, full, high_only=high_only)
+    return Unclaimed(row.due_id, row.stood_status, due_in, held)
+
+
+def _held_by(
+    endpoint_id: int, look: Look | None, full: Sequence[int], *, high_only: bool
+) -> str | None:
+    if endpoint_id in full or high_only:
+        return "share"
+    if look is None:
+        return None
+    for one in look.waiting:
+        if one.endpoint_id == endpoint_id:
+            return "limit" if one.governed else ("pause" if not one.normal else None)
+    return None if look.missed else "pause"
+
+
 def _claimed(rows: Sequence[Row[Any]]) -> Claimed:
-    claims = [_claim(row) for row in rows if row.delivery_id is not None]
+    claims = [_claim(row) for row in rows if row[-_FIELDS] is not None]
     expired = [Expired(row.due_id, row.alert_id) for row in rows if row.alert_id is not None]
     return Claimed(claims, expired, [])
 
 
+_FIELDS = len(fields(Claim))
+
+
 def _claim(row: Row[Any]) -> Claim:
-    fields = row._asdict()
-    return Claim(**{name: fields[name] for name in Claim.__dataclass_fields__})
+    return Claim(*row[-_FIELDS:])

@@ -22,8 +22,9 @@ from signalpost.repository.recognising import (
     identities,
     standing,
 )
+from signalpost.repository.superseding import supersede
 
-__all__ = ["DeliveryView", "Life", "NewSignal", "Stored", "enqueue"]
+__all__ = ["DeliveryView", "Life", "NewSignal", "Stored", "Way", "enqueue"]
 
 ROWS_AT_ONCE = 500
 BYTES_AT_ONCE = 4_000_000
@@ -42,12 +43,27 @@ class Life:
     never: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How deliveries go out beside others.
+
+    `high`: in the exit lane. `ordering_key`: None takes the instrument. `supersede_key`: an older
+    delivery of the same producer and endpoint with the same key is not sent any more.
+    """
+
+    high: bool = False
+    ordering_key: str | None = None
+    supersede_key: str | None = None
+
+
+PLAIN = Way()
+
 _NOW = "COALESCE(CAST(:now AS timestamptz), statement_timestamp())"
 
 # The lock timeout is set where the rows to insert are read, hence before the first wait, and
 # without a round trip of its own. In our own transaction a server that is set to forget its last
 # commits in a crash is told to keep this one. A caller's own transaction keeps the values it has.
-_INSERT = text(f"""
+_INSERT = text(rf"""
 WITH limits AS MATERIALIZED (
     SELECT set_config(
         'lock_timeout',
@@ -64,10 +80,15 @@ WITH limits AS MATERIALIZED (
     FROM unnest(
         CAST(:ids AS uuid[]), CAST(:keys AS text[]), CAST(:bodies AS bytea[]),
         CAST(:instruments AS text[]), CAST(:sides AS text[]), CAST(:actions AS text[]),
-        CAST(:expiries AS timestamptz[])
-    ) AS given (id, key, body, instrument, side, action, expires_at)
+        CAST(:expiries AS timestamptz[]), CAST(:confidences AS numeric[]), CAST(:ranks AS int[])
+    ) AS given (id, key, body, instrument, side, action, expires_at, confidence, rank)
+), call AS MATERIALIZED (
+    SELECT COALESCE(CAST(:call AS bigint), nextval('signalpost.positions')) AS number
 ), targets AS MATERIALIZED (
-    SELECT id, name, ttl_seconds
+    SELECT id, name, ttl_seconds, ordered, NOT :everywhere AS named, sides, actions,
+        min_confidence, producers,
+        ARRAY(SELECT replace(replace(replace(pattern, '_', '\_'), '*', '%'), '?', '_')
+              FROM unnest(instruments) pattern) AS patterns
     FROM signalpost.endpoints
     WHERE removed_at IS NULL AND (:everywhere OR name = ANY(CAST(:names AS text[])))
 ), complete AS MATERIALIZED (
@@ -84,17 +105,30 @@ WITH limits AS MATERIALIZED (
     ON CONFLICT DO NOTHING
     RETURNING id
 ), made AS (
-    INSERT INTO signalpost.deliveries (signal_id, endpoint_id, expires_at)
+    INSERT INTO signalpost.deliveries (
+        signal_id, endpoint_id, expires_at, priority, ordered, held, ordering_key, supersede_key,
+        position)
     SELECT inserted.id, targets.id, COALESCE(
         given.expires_at,
         CASE WHEN NOT :never THEN {_NOW} + make_interval(secs => COALESCE(
             CAST(:ttl AS float8), targets.ttl_seconds, CAST(:default_ttl AS float8))) END
-    )
-    FROM inserted JOIN given ON given.id = inserted.id CROSS JOIN targets
+        ),
+        CAST(:priority AS smallint), targets.ordered, CASE WHEN targets.ordered THEN 'new' END,
+        COALESCE(CAST(:ordering_key AS text), given.instrument), CAST(:supersede_key AS text),
+        (call.number << 24) + given.rank
+    FROM inserted JOIN given ON given.id = inserted.id CROSS JOIN targets CROSS JOIN call
+    WHERE targets.named OR (
+        (cardinality(targets.patterns) = 0 OR given.instrument LIKE ANY (targets.patterns))
+        AND (targets.sides IS NULL OR given.side = ANY (targets.sides))
+        AND (targets.actions IS NULL OR given.action = ANY (targets.actions))
+        AND (targets.producers IS NULL OR :producer_id = ANY (targets.producers))
+        AND COALESCE(given.confidence >= targets.min_confidence, true))
     RETURNING id, signal_id, endpoint_id, status
 )
-SELECT made.signal_id, made.id, targets.name, made.status
-FROM made JOIN targets ON targets.id = made.endpoint_id
+SELECT inserted.id AS signal_id, made.id, targets.name, made.status, call.number AS call
+FROM inserted CROSS JOIN call
+LEFT JOIN made ON made.signal_id = inserted.id
+LEFT JOIN targets ON targets.id = made.endpoint_id
 ORDER BY targets.name
 """)
 
@@ -117,10 +151,14 @@ def enqueue(
     *,
     life: Life,
     endpoints: Sequence[str] | None = None,
+    way: Way = PLAIN,
     lock_timeout_seconds: float | None = None,
     now: datetime | None = None,
 ) -> list[Stored]:
-    """Store the signals with a delivery to each of `endpoints` (None: to each there is).
+    """Store the signals with a delivery to each of `endpoints`.
+
+    None: to each there is whose filter takes the signal; one that no filter takes is stored without
+    a delivery. The order of the call is the order of the signals.
 
     A signal whose key and body are known gives back what stands, with the deliveries' current
     statuses; so does one that comes twice in `signals`. `lock_timeout_seconds` bounds each wait for
@@ -143,10 +181,24 @@ def enqueue(
         else _milliseconds(lock_timeout_seconds),
         "own": lock_timeout_seconds is not None,
         "now": now,
+        "priority": int(way.high),
+        "ordering_key": way.ordering_key,
+        "supersede_key": way.supersede_key,
+        "call": None,
+        "rank_of": {signal.key: rank for rank, signal in enumerate(first.values())},
     }
     stored: dict[str, Stored] = {}
     for chunk in _chunks(sorted(first.values(), key=lambda signal: signal.key)):
         stored.update(_store(conn, chunk, common))
+    if way.supersede_key is not None:
+        newer = [
+            delivery.delivery_id
+            for one in stored.values()
+            if not one.duplicate
+            for delivery in one.deliveries
+        ]
+        if newer:
+            supersede(conn, producer_id, newer, now=now)
     return _in_order(signals, stored)
 
 
@@ -185,20 +237,27 @@ def _store(
 def _insert(
     conn: Connection, signals: Sequence[NewSignal], common: dict[str, Any]
 ) -> dict[str, Stored]:
+    ranks = common["rank_of"]
     rows = conn.execute(
         _INSERT,
         {
-            **common,
+            **{name: value for name, value in common.items() if name != "rank_of"},
             **identities(signals),
             "instruments": [signal.instrument for signal in signals],
             "sides": [signal.side for signal in signals],
             "actions": [signal.action for signal in signals],
             "expiries": [signal.expires_at for signal in signals],
+            "confidences": [signal.confidence for signal in signals],
+            "ranks": [ranks[signal.key] for signal in signals],
         },
     )
     deliveries: dict[UUID, list[DeliveryView]] = {}
-    for signal_id, delivery_id, name, status in rows:
-        deliveries.setdefault(signal_id, []).append(DeliveryView(delivery_id, name, status))
+    for row in rows:
+        # All of one call share its number, in whichever chunk they are.
+        common["call"] = row.call
+        found = deliveries.setdefault(row.signal_id, [])
+        if row.id is not None:
+            found.append(DeliveryView(row.id, row.name, row.status))
     return {
         signal.key: Stored(signal.id, tuple(deliveries[signal.id]), duplicate=False)
         for signal in signals

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +27,8 @@ class NewSignal:
     side: str
     action: str
     expires_at: datetime | None
+    confidence: Decimal | None = field(default=None, repr=False)
+    """For the endpoints' filters only; it is not stored by itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from signalpost.core.lifecycle import Decision, Standing, Status, settle
 from signalpost.core.outcomes import Answer, Verdict
 from signalpost.core.refusals import refusal
 from signalpost.repository import troubles
+from signalpost.repository.breakers import Heard, note
+from signalpost.repository.claims import Claim
+from signalpost.repository.placing import Key, lock_keys, promote
+from signalpost.repository.superseding import let_go
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,8 @@ class Record:
     answer: Answer
     verdict: Verdict
     decision: Decision
+    claim: Claim | None = None
+    """What it was an attempt of: tells its ordering key and its endpoint's breaker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +42,16 @@ class Recorded:
 
     ``applied``: it moved the delivery. ``late``: its claim was no longer the one in flight.
     ``status``: of the delivery, afterwards. ``alert_id``: the alert written with it.
+    ``freed``: another delivery may go now, since this one has ended. ``notices``: alerts about its
+    endpoint.
     """
 
     applied: bool
     late: bool
     status: Status
     alert_id: int | None
+    freed: bool = False
+    notices: tuple[int, ...] = ()
 
 
 _NOW = "COALESCE(CAST(:now AS timestamptz), statement_timestamp())"
@@ -87,16 +97,30 @@ WITH news AS (
         spent = d.spent + news.spent, maybe_received = d.maybe_received OR news.maybe,
         claim_id = NULL, worker_id = NULL, claimed_at = NULL, wanted_end = NULL
     FROM news WHERE d.id = news.id
-    RETURNING d.id, d.endpoint_id
+    RETURNING d.id, d.endpoint_id, d.ordered, d.ordering_key, d.supersede_key, d.status
+), told AS (
+    INSERT INTO signalpost.alerts (kind, delivery_id, endpoint_id)
+    SELECT news.alert, moved.id, moved.endpoint_id
+    FROM moved JOIN news USING (id)
+    WHERE news.alert IN ('dead', 'expired')
+       OR (news.alert = 'corrected' AND EXISTS (
+            SELECT FROM signalpost.alerts told
+            WHERE told.delivery_id = moved.id AND told.kind IN ('dead', 'expired')))
+    RETURNING delivery_id, id AS alert_id
 )
-INSERT INTO signalpost.alerts (kind, delivery_id, endpoint_id)
-SELECT news.alert, moved.id, moved.endpoint_id
-FROM moved JOIN news USING (id)
-WHERE news.alert IN ('dead', 'expired')
-   OR (news.alert = 'corrected' AND EXISTS (
-        SELECT FROM signalpost.alerts told
-        WHERE told.delivery_id = moved.id AND told.kind IN ('dead', 'expired')))
-RETURNING delivery_id, id AS alert_id
+SELECT moved.id, moved.endpoint_id, moved.ordered, moved.ordering_key, moved.supersede_key,
+    moved.status, told.alert_id
+FROM moved LEFT JOIN told ON told.delivery_id = moved.id
+WHERE moved.ordered OR moved.supersede_key IS NOT NULL OR told.alert_id IS NOT NULL
+""")
+
+# Under the keys' locks: their successors wait until a person has decided.
+_BLOCK = text("""
+UPDATE signalpost.orderings o SET blocked_by = dead.id
+FROM unnest(CAST(:ids AS uuid[]), CAST(:endpoint_ids AS bigint[]), CAST(:keys AS text[]))
+    AS dead (id, endpoint_id, ordering_key)
+JOIN signalpost.endpoints e ON e.id = dead.endpoint_id AND e.on_dead = 'block'
+WHERE o.endpoint_id = dead.endpoint_id AND o.ordering_key = dead.ordering_key
 """)
 
 _ALERTS = {Status.DEAD: "dead", Status.EXPIRED: "expired"}
@@ -115,6 +139,8 @@ def record(
     Returns:
         What became of each, by claim id; a delivery that no longer exists is left out.
     """
+    keys = {key for item in records if item.claim is not None and (key := item.claim.key)}
+    lock_keys(connection, keys)
     standings = _lock(connection, [item.delivery_id for item in records])
     known = [item for item in records if item.delivery_id in standings]
     changes = {
@@ -134,22 +160,62 @@ def record(
         troubles.note_refusals(connection, refusals)
     moves = [(item, change) for item in known if (change := changes[item.claim_id]) is not None]
     alerts: Mapping[UUID, int] = {}
+    freed: frozenset[UUID] = frozenset()
     if moves:
-        columns = _move_columns(moves, late)
-        alerts = {
-            row.delivery_id: row.alert_id
-            for row in connection.execute(_MOVE, {**columns, "now": now})
-        }
-    return {
+        moved = connection.execute(_MOVE, {**_move_columns(moves, late), "now": now}).all()
+        alerts = {row.id: row.alert_id for row in moved if row.alert_id is not None}
+        freed = _let_successors_go(connection, moved, keys)
+    notices = note(
+        connection,
+        [
+            Heard(claim.endpoint_id, claim.claimed_at, item.verdict, claim.troubled)
+            for item, _ in moves
+            if (claim := item.claim) is not None
+        ],
+        now=now,
+    )
+    answers = {
         item.claim_id: Recorded(
             applied=change is not None,
             late=late[item.claim_id],
             status=change.status if change else standings[item.delivery_id].status,
             alert_id=alerts.get(item.delivery_id),
+            freed=item.delivery_id in freed,
         )
         for item in known
         for change in (changes[item.claim_id],)
     }
+    if notices:
+        first = known[0].claim_id
+        answers[first] = replace(answers[first], notices=tuple(notices))
+    return answers
+
+
+def _let_successors_go(
+    connection: Connection, moved: Sequence[Row[Any]], locked: set[Key]
+) -> frozenset[UUID]:
+    """Promote the next of every ordering key of which one has ended; return those that ended so."""
+    terminal = [row for row in moved if Status(row.status).terminal]
+    replaced = [row for row in terminal if row.supersede_key is not None]
+    let_go(connection, [(row.endpoint_id, row.supersede_key) for row in replaced])
+    ended = [row for row in terminal if row.ordered]
+    if not ended:
+        return frozenset(row.id for row in replaced)
+    keys = {(row.endpoint_id, row.ordering_key) for row in ended}
+    # Late news of claims that nobody knew to be ordered: locked late rather than not at all.
+    lock_keys(connection, keys - locked)
+    dead = [row for row in ended if row.status == Status.DEAD]
+    if dead:
+        connection.execute(
+            _BLOCK,
+            {
+                "ids": [row.id for row in dead],
+                "endpoint_ids": [row.endpoint_id for row in dead],
+                "keys": [row.ordering_key for row in dead],
+            },
+        )
+    promote(connection, keys)
+    return frozenset(row.id for row in (*ended, *replaced))
 
 
 def _lock(connection: Connection, delivery_ids: Sequence[UUID]) -> dict[UUID, Standing]:

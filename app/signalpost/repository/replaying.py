@@ -69,7 +69,8 @@ _LOCK = text(_SELECT + "FOR UPDATE OF d")
 _PUT_BACK = text("""
 UPDATE signalpost.deliveries d
 SET status = 'pending', reason = NULL, finished_at = NULL, spent = 0, replays = d.replays + 1,
-    next_attempt_at = back.now, expires_at = back.expires_at
+    next_attempt_at = back.now, expires_at = back.expires_at,
+    held = CASE WHEN d.ordered THEN 'new' END, sequence = NULL, parked = false
 FROM unnest(CAST(:ids AS uuid[]), CAST(:nows AS timestamptz[]), CAST(:expiries AS timestamptz[]))
     AS back (id, now, expires_at)
 WHERE d.id = back.id AND d.status IN ('dead', 'expired')

@@ -86,8 +86,23 @@ def test_retries_follow_the_schedule_until_the_budget_is_spent(
 
 def test_a_retry_that_would_start_after_the_end_of_life_is_not_scheduled() -> None:
     """Where the next attempt falls past the expiry, the delivery expires now."""
-    assert decided(RETRY, life=5.05).status is Status.EXPIRED
-    assert decided(RETRY, life=5.5).status is Status.PENDING
+    assert decided(RETRY, life=0.11).status is Status.EXPIRED
+    assert decided(RETRY, life=0.2).status is Status.PENDING
+
+
+def test_the_retries_of_a_short_life_come_quickly_enough_to_be_all_made() -> None:
+    """A schedule longer than the life is compressed as a whole, each wait twice the one before."""
+    left, waits = 2.0, []
+    for spent in range(5):
+        delay = decided(RETRY, spent=spent, life=left, chance=0.999).delay_seconds
+        assert delay is not None
+        waits.append(delay)
+        left -= delay
+    assert waits == sorted(waits)
+    assert waits[0] < 0.1
+    assert 0 < left < 0.5
+    assert decided(RETRY, spent=5, life=left).status is Status.DEAD
+    assert decided(RETRY, life=600).delay_seconds == 5
 
 
 def test_retry_after_lengthens_the_wait_but_never_shortens_it_or_outlives_the_signal() -> None:

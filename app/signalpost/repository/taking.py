@@ -1,0 +1,252 @@
+"""The second half of a claim: rows taken within quotas and limits, numbered, or ended.
+
+It runs in the look's transaction but in a statement of its own: its snapshot is younger than the
+locks on the governed endpoints, so what it counts in flight there is exact. Nothing here waits for
+anybody: what is locked is passed over, and taken by a later claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, TextClause, text
+
+from signalpost.core.breaker import RELEASE_PER_SECOND, RELEASE_SECONDS
+from signalpost.core.lifecycle import MIN_LIFE_SECONDS
+from signalpost.core.shares import Quota
+from signalpost.repository.looking import NOW, READY
+
+__all__ = ["CLAIM_COLUMNS", "RATE_BURST", "paced_wait", "take"]
+
+SHORTEST_WAIT_SECONDS = 0.005
+
+RATE_BURST = 0.04
+"""Part of a second's deliveries that a rate limit lets through at once; at least one."""
+
+CLAIM_COLUMNS = """
+    d.id AS delivery_id, d.claim_id, d.worker_id, d.created_at AS enqueued_at, d.claimed_at,
+    d.attempts AS attempt, d.spent,
+    d.maybe_received, d.replays, d.expires_at, s.id AS signal_id, s.producer_id, s.instrument,
+    s.body, e.id AS endpoint_id, e.name AS endpoint, e.url, e.secret_ciphertext, e.secret_version,
+    CASE WHEN e.previous_secret_until > statement_timestamp()
+        THEN e.previous_secret_ciphertext END AS previous_secret_ciphertext,
+    e.timeout_seconds, e.max_retries, e.retry_delay_seconds, e.on_unknown,
+    d.priority, d.ordered, d.ordering_key, d.sequence, e.on_dead,
+    NULLIF(e.headers, '{}'::jsonb) AS headers,
+    (e.failures > 0 OR e.opened_at IS NOT NULL) AS troubled,
+    (e.max_in_flight IS NOT NULL OR e.opened_at IS NOT NULL) AS governed"""
+"""In the order of the fields of a Claim, and last in every statement: rows become claims as they
+are."""
+
+LIFE_OVER = f"""
+    COALESCE(d.expires_at <= {NOW} + make_interval(secs => {MIN_LIFE_SECONDS}), false)"""
+
+# A released backlog starts slowly, and a rate of its own binds as well; NULL binds nothing.
+_PACE = f"""LEAST(e.rate_per_second,
+        CASE WHEN e.released_at > {NOW} - make_interval(secs => {RELEASE_SECONDS})
+        THEN {RELEASE_PER_SECOND}
+            * power(2, EXTRACT(EPOCH FROM {NOW} - e.released_at)::float8) END)"""
+
+# A virtual schedule (GCRA): `rate_next_at` is when the next one would be due at an even pace; so
+# many may be ahead of it as the burst allows.
+_PLAN = f"""
+plan AS MATERIALIZED (
+    SELECT p.place, p.endpoint_id, p.high, p.normal, pace.rate,
+        CASE WHEN p.governed THEN GREATEST(0, LEAST(
+            e.max_in_flight - flights.all_of_them,
+            CASE WHEN e.opened_at IS NOT NULL THEN 1 - flights.probing END,
+            floor(GREATEST(1, floor(pace.rate * {RATE_BURST}))
+                - pace.rate * GREATEST(0, EXTRACT(EPOCH FROM e.rate_next_at - {NOW})::float8)
+            )::int)) END AS room
+    FROM unnest(CAST(:endpoint_ids AS bigint[]), CAST(:highs AS int[]), CAST(:normals AS int[]),
+            CAST(:governed AS bool[]))
+        WITH ORDINALITY AS p (endpoint_id, high, normal, governed, place)
+    JOIN signalpost.endpoints e ON e.id = p.endpoint_id
+    CROSS JOIN LATERAL (SELECT CASE WHEN p.governed THEN {_PACE} END AS rate) pace
+    LEFT JOIN LATERAL (
+        SELECT count(*) AS all_of_them,
+            count(*) FILTER (WHERE d.claimed_at >= e.probe_at) AS probing
+        FROM signalpost.deliveries d
+        WHERE d.endpoint_id = e.id AND d.status = 'sending'
+    ) flights ON p.governed
+)"""
+
+# The exit lane overtakes all but its own key, on unordered endpoints too; on ordered ones only the
+# head of a key is ready at all.
+_NONE_BEFORE = """
+    AND (d.ordered OR NOT EXISTS (
+        SELECT FROM signalpost.deliveries o
+        WHERE o.endpoint_id = d.endpoint_id AND o.ordering_key = d.ordering_key
+          AND o.status IN ('pending', 'sending') AND o.position < d.position))"""
+
+_PAUSED = """EXISTS (
+        SELECT FROM signalpost.signals ps JOIN signalpost.pauses pp
+        ON (pp.scope = 'producer' AND pp.value = ps.producer_id)
+            OR (pp.scope = 'instrument' AND ps.instrument LIKE
+                replace(replace(replace(pp.value, '_', '\\_'), '*', '%'), '?', '_'))
+        WHERE ps.id = d.signal_id AND NOT (pp.entries_only AND d.priority = 1))"""
+
+
+def _lane(name: str, *, high: bool, narrow: bool, quota: str, limit: str) -> str:
+    return f"""
+{name} AS MATERIALIZED (
+    SELECT lane.*
+    FROM (SELECT * FROM plan WHERE plan.{"high" if high else "normal"} > 0 ORDER BY place) plan
+    CROSS JOIN LATERAL (
+        SELECT d.id, d.endpoint_id, d.ordered, d.ordering_key, d.sequence,
+            {LIFE_OVER} AS life_over, {_PAUSED if narrow else "false"} AS paused
+        FROM signalpost.deliveries d
+        WHERE d.endpoint_id = plan.endpoint_id AND d.priority = {int(high)} AND {READY}
+          AND d.next_attempt_at <= {NOW} - make_interval(secs => :overdue_seconds)
+          {_NONE_BEFORE if high else ""}
+        ORDER BY d.next_attempt_at
+        LIMIT {quota}
+        FOR UPDATE OF d SKIP LOCKED
+    ) lane
+    LIMIT {limit}
+)"""
+
+
+def _lanes(*, narrow: bool) -> str:
+    quota = "LEAST(plan.high, plan.room)"
+    high = _lane("high", high=True, narrow=narrow, quota=quota, limit=":limit")
+    taken = "(SELECT count(*) FROM high WHERE high.endpoint_id = plan.endpoint_id)"
+    rest = f"LEAST(plan.normal, plan.room - {taken})"
+    left = ":limit - (SELECT count(*) FROM high)"
+    normal = _lane("normal", high=False, narrow=narrow, quota=rest, limit=left)
+    return f"{high}, {normal}, due AS (SELECT * FROM high UNION ALL SELECT * FROM normal)"
+
+
+def _named(*, narrow: bool) -> str:
+    return f"""
+picked AS MATERIALIZED (
+    SELECT d.id, row_number() OVER (
+        PARTITION BY d.endpoint_id ORDER BY d.priority DESC, d.next_attempt_at) AS number
+    FROM signalpost.deliveries d JOIN plan ON plan.endpoint_id = d.endpoint_id
+    WHERE d.id = ANY(CAST(:ids AS uuid[])) AND {READY} AND d.next_attempt_at <= {NOW}
+      AND CASE d.priority WHEN 1 THEN plan.high > 0 {_NONE_BEFORE} ELSE plan.normal > 0 END
+), due AS MATERIALIZED (
+    SELECT d.id, d.endpoint_id, d.ordered, d.ordering_key, d.sequence,
+        {LIFE_OVER} AS life_over, {_PAUSED if narrow else "false"} AS paused
+    FROM signalpost.deliveries d
+    JOIN picked ON picked.id = d.id
+    JOIN plan ON plan.endpoint_id = d.endpoint_id
+    WHERE {READY} AND d.next_attempt_at <= {NOW}
+      AND (plan.room IS NULL OR picked.number <= plan.room)
+    FOR UPDATE OF d SKIP LOCKED
+)"""
+
+
+# Rows past their expiry are taken and ended, not filtered out: filtering would scan them again and
+# again while they stand at the head of the queue. So are those that a pause has put aside. The
+# lock of an ordering key is taken here too, or the row passed over (see placing.py).
+_TAKE = f"""
+keys AS MATERIALIZED (
+    SELECT o.endpoint_id, o.ordering_key
+    FROM signalpost.orderings o
+    JOIN due ON due.ordered AND due.endpoint_id = o.endpoint_id
+        AND due.ordering_key = o.ordering_key
+    FOR UPDATE OF o SKIP LOCKED
+), mine AS MATERIALIZED (
+    SELECT due.* FROM due
+    WHERE NOT due.ordered OR EXISTS (
+        SELECT FROM keys WHERE keys.endpoint_id = due.endpoint_id
+            AND keys.ordering_key = due.ordering_key)
+), over AS (
+    UPDATE signalpost.deliveries d
+    SET status = 'expired', reason = 'expired', next_attempt_at = NULL, finished_at = {NOW}
+    FROM mine WHERE d.id = mine.id AND mine.life_over
+    RETURNING d.id, d.endpoint_id
+), told AS (
+    INSERT INTO signalpost.alerts (kind, delivery_id, endpoint_id)
+    SELECT 'expired', id, endpoint_id FROM over
+    RETURNING id AS alert_id, delivery_id
+), parked AS (
+    UPDATE signalpost.deliveries d SET parked = true
+    FROM mine WHERE d.id = mine.id AND mine.paused AND NOT mine.life_over
+), numbered AS (
+    UPDATE signalpost.orderings o SET sequence = o.sequence + 1
+    FROM mine
+    WHERE mine.ordered AND mine.sequence IS NULL AND NOT mine.life_over AND NOT mine.paused
+      AND o.endpoint_id = mine.endpoint_id AND o.ordering_key = mine.ordering_key
+    RETURNING mine.id, o.sequence
+), claimed AS (
+    UPDATE signalpost.deliveries d
+    SET status = 'sending', claim_id = gen_random_uuid(), worker_id = :worker_id,
+        claimed_at = {NOW}, attempts = d.attempts + 1, next_attempt_at = NULL,
+        sequence = COALESCE(d.sequence, numbered.sequence)
+    FROM mine LEFT JOIN numbered ON numbered.id = mine.id
+    WHERE d.id = mine.id AND NOT mine.life_over AND NOT mine.paused
+    RETURNING d.*
+), paced AS (
+    UPDATE signalpost.endpoints e
+    SET rate_next_at = GREATEST(COALESCE(e.rate_next_at, {NOW}), {NOW})
+        + make_interval(secs => taken.count / plan.rate)
+    FROM (SELECT endpoint_id, count(*) FROM claimed GROUP BY endpoint_id) taken
+    JOIN plan ON plan.endpoint_id = taken.endpoint_id AND plan.rate IS NOT NULL
+    WHERE e.id = taken.endpoint_id
+)
+SELECT told.alert_id, due.id AS due_id, due.endpoint_id AS due_endpoint, due.ordered AS due_ordered,
+    due.ordering_key AS due_key, due.paused, mine.id AS mine_id, {CLAIM_COLUMNS}
+FROM due
+LEFT JOIN mine ON mine.id = due.id
+LEFT JOIN told ON told.delivery_id = due.id
+LEFT JOIN claimed d ON d.id = due.id
+LEFT JOIN signalpost.signals s ON s.id = d.signal_id
+LEFT JOIN signalpost.endpoints e ON e.id = d.endpoint_id"""
+
+
+@cache
+def _statement(*, by_id: bool, narrow: bool) -> TextClause:
+    rows = _named(narrow=narrow) if by_id else _lanes(narrow=narrow)
+    return text(f"WITH {_PLAN}, {rows}, {_TAKE}")
+
+
+_PACED_WAIT = text(f"""
+SELECT min(EXTRACT(EPOCH FROM e.rate_next_at - {NOW})::float8)
+FROM signalpost.endpoints e
+CROSS JOIN LATERAL (SELECT {_PACE} AS rate) pace
+WHERE e.id = ANY(CAST(:endpoint_ids AS bigint[])) AND pace.rate IS NOT NULL
+  AND e.rate_next_at > {NOW}
+""")
+
+
+def take(
+    connection: Connection,
+    quotas: Sequence[Quota],
+    *,
+    worker_id: UUID,
+    limit: int,
+    overdue_seconds: float,
+    narrow: bool,
+    ids: Sequence[UUID] | None,
+    now: datetime | None,
+) -> list[Row[Any]]:
+    """Take what is due within the quotas: all that is, or of these deliveries only."""
+    values: dict[str, Any] = {
+        "endpoint_ids": [quota.endpoint_id for quota in quotas],
+        "highs": [quota.high for quota in quotas],
+        "normals": [quota.normal for quota in quotas],
+        "governed": [quota.governed for quota in quotas],
+        "worker_id": worker_id,
+        "now": now,
+    }
+    if ids is None:
+        values |= {"limit": limit, "overdue_seconds": overdue_seconds}
+    else:
+        values["ids"] = list(ids)
+    statement = _statement(by_id=ids is not None, narrow=narrow)
+    return list(connection.execute(statement, values))
+
+
+def paced_wait(
+    connection: Connection, endpoint_ids: Sequence[int], *, now: datetime | None
+) -> float | None:
+    """Seconds until the first of these endpoints is on its even pace again; None: all are."""
+    values = {"endpoint_ids": list(endpoint_ids), "now": now}
+    found: float | None = connection.execute(_PACED_WAIT, values).scalar_one()
+    return None if found is None else max(found, SHORTEST_WAIT_SECONDS)

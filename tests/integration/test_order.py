@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from aiohttp import web
+from sqlalchemy import Connection, Engine, text
+
+from signalpost.core.lifecycle import Decision, Status
+from signalpost.core.outcomes import Answer, Outcome, Phase, Verdict
+from signalpost.repository import cancelling, claims, expiring, placing, records, replaying
+from signalpost.repository.claims import Claim
+from signalpost.repository.enqueueing import Life, NewSignal, Way, enqueue
+from signalpost.repository.records import Record
+from tests import receivers, rows
+from tests.engines import SEALED, engine_rig
+from tests.waiting import until
+
+LIFE = Life(default_ttl_seconds=600)
+ENDS = {
+    "delivered": (Outcome.DELIVERED, Decision(Status.DELIVERED)),
+    "dead": (Outcome.REJECTED, Decision(Status.DEAD, "rejected")),
+    "retry": (Outcome.RETRY, Decision(Status.PENDING, "http_503", 0.0)),
+}
+
+
+def new_signal(instrument: str = "AAPL") -> NewSignal:
+    signal_id = uuid4()
+    return NewSignal(
+        id=signal_id,
+        key=str(signal_id),
+        body=b"{}",
+        instrument=instrument,
+        side="buy",
+        action="open",
+        expires_at=None,
+    )
+
+
+def put(
+    connection: Connection, instrument: str = "AAPL", life: Life = LIFE, way: Way | None = None
+) -> list[UUID]:
+    """Enqueue one signal; the ids of its deliveries."""
+    [stored] = enqueue(connection, "tests", [new_signal(instrument)], life=life, way=way or Way())
+    return [delivery.delivery_id for delivery in stored.deliveries]
+
+
+def take(connection: Connection, limit: int = 100) -> list[Claim]:
+    """Place what is new and claim whatever is due."""
+    placing.place_new(connection, limit=500)
+    return claims.claim_due(connection, worker_id=UUID(int=7), limit=limit).claims
+
+
+def end(connection: Connection, claim: Claim, how: str = "delivered") -> None:
+    outcome, decision = ENDS[how]
+    made = Record(
+        delivery_id=claim.delivery_id,
+        claim_id=claim.claim_id,
+        attempt=claim.attempt,
+        worker_id=claim.worker_id,
+        started_at=claim.claimed_at,
+        answer=Answer(Phase.BODY, 0.1, status_code=200),
+        verdict=Verdict(outcome, how, counted=True, maybe_received=False),
+        decision=decision,
+        claim=claim,
+    )
+    records.record(connection, [made])
+
+
+@pytest.fixture
+def ordered(engine: Engine) -> Iterator[Connection]:
+    """A database with one ordered endpoint."""
+    with engine.begin() as connection:
+        rows.add_endpoint(connection, name="desk", ordered=True)
+        yield connection
+
+
+def test_one_delivery_of_a_key_goes_at_a_time_in_the_order_of_enqueueing(
+    ordered: Connection,
+) -> None:
+    """The next of a key is claimable once the one before has ended, numbered without a gap."""
+    ids = [put(ordered)[0] for _ in range(3)]
+    other = put(ordered, "MSFT")[0]
+    seen = []
+    for _ in range(3):
+        found = take(ordered)
+        assert take(ordered) == []
+        seen.append([(claim.delivery_id, claim.sequence) for claim in found])
+        for claim in found:
+            end(ordered, claim)
+    assert seen == [[(ids[0], 1), (other, 1)], [(ids[1], 2)], [(ids[2], 3)]]
+
+
+def test_a_retry_keeps_its_number_and_its_place(ordered: Connection) -> None:
+    """A failed attempt is followed by the same delivery, not by its successor."""
+    first, second = put(ordered)[0], put(ordered)[0]
+    [claim] = take(ordered)
+    end(ordered, claim, "retry")
+    [again] = take(ordered)
+    assert (again.delivery_id, again.sequence, again.attempt) == (first, 1, 2)
+    end(ordered, again)
+    [after] = take(ordered)
+    assert (after.delivery_id, after.sequence) == (second, 2)
+
+
+def test_a_call_with_many_signals_keeps_their_order_across_its_chunks(ordered: Connection) -> None:
+    """The position of each of 1,100 signals is its place in the call, whatever its key sorts as."""
+    signals = [new_signal() for _ in range(1100)]
+    stored = enqueue(ordered, "tests", signals, life=LIFE)
+    placed = ordered.execute(
+        text("SELECT id FROM signalpost.deliveries ORDER BY position")
+    ).scalars()
+    assert list(placed) == [one.deliveries[0].delivery_id for one in stored]
+
+
+def test_the_dead_are_skipped_or_block_as_the_endpoint_says(engine: Engine) -> None:
+    """`skip` lets the successor go; `block` holds it until the dead one is replayed, which goes
+    first and with the next number.
+    """
+    with engine.begin() as connection:
+        rows.add_endpoint(connection, name="skips", ordered=True)
+        rows.add_endpoint(connection, name="blocks", ordered=True, on_dead="block")
+        put(connection)
+        put(connection)
+        for claim in take(connection):
+            end(connection, claim, "dead")
+        [skipped] = take(connection)
+        assert (skipped.endpoint, skipped.sequence) == ("skips", 2)
+        end(connection, skipped)
+        dead = connection.execute(
+            text(
+                "SELECT d.id FROM signalpost.deliveries d JOIN signalpost.endpoints e"
+                " ON e.id = d.endpoint_id WHERE e.name = 'blocks' AND d.status = 'dead'"
+            )
+        ).scalar_one()
+        placing.find_stuck(connection, after=placing.START, limit=10)
+        assert take(connection) == []
+        replaying.replay(connection, [dead], actor="tests")
+        [again] = take(connection)
+        assert (again.delivery_id, again.sequence, again.replays) == (dead, 2, 1)
+        end(connection, again)
+        [after] = take(connection)
+        assert (after.endpoint, after.sequence) == ("blocks", 3)
+
+
+def test_a_predecessor_past_its_expiry_or_cancelled_counts_as_ended(ordered: Connection) -> None:
+    """The successor goes at once, whoever ended the head: the claim, the sweep or a person."""
+    now = rows.database_now(ordered)
+    short = replace(LIFE, ttl_seconds=5)
+    put(ordered, life=short)
+    put(ordered)
+    placing.place_new(ordered, limit=10)
+    later = now + timedelta(seconds=10)
+    found = claims.claim_due(ordered, worker_id=uuid4(), limit=10, now=later)
+    assert (len(found.claims), len(found.expired)) == (0, 1)
+    [claim] = take(ordered)
+    assert claim.sequence == 1
+    end(ordered, claim)
+    swept = put(ordered, life=short)[0]
+    cancelled = put(ordered)[0]
+    last = put(ordered)[0]
+    placing.place_new(ordered, limit=10)
+    assert [one.delivery_id for one in expiring.expire_pending(ordered, limit=9, now=later)] == [
+        swept
+    ]
+    cancelling.cancel(ordered, [cancelled], actor="tests")
+    [claim] = take(ordered)
+    assert (claim.delivery_id, claim.sequence) == (last, 2)
+
+
+def test_a_held_delivery_that_nobody_would_promote_is_found(ordered: Connection) -> None:
+    """The walk over all keys makes it new again; what is held for a reason is left alone."""
+    first, second = put(ordered)[0], put(ordered)[0]
+    put(ordered, "MSFT")
+    placing.place_new(ordered, limit=10)
+    assert placing.find_stuck(ordered, after=placing.START, limit=10).stuck == 0
+    ordered.execute(
+        text("UPDATE signalpost.deliveries SET status = 'delivered' WHERE id = :id"), {"id": first}
+    )
+    assert [claim.instrument for claim in take(ordered)] == ["MSFT"]
+    step = placing.find_stuck(ordered, after=placing.START, limit=1)
+    assert step.stuck == 1
+    assert placing.find_stuck(ordered, after=step.after, limit=1).stuck == 0
+    [claim] = take(ordered)
+    assert claim.delivery_id == second
+
+
+def test_an_exit_never_overtakes_its_own_key_on_an_unordered_endpoint(engine: Engine) -> None:
+    """High priority goes before all other keys, and waits for what is live of its own."""
+    with engine.begin() as connection:
+        rows.add_endpoint(connection, name="desk")
+        entry = put(connection, "AAPL")[0]
+        for _ in range(3):
+            put(connection, "MSFT")
+        waits = put(connection, "AAPL", way=Way(high=True))[0]
+        goes = put(connection, "TSLA", way=Way(high=True))[0]
+        first = claims.claim_due(connection, worker_id=uuid4(), limit=1).claims
+        assert [claim.delivery_id for claim in first] == [goes]
+        rest = claims.claim_due(connection, worker_id=uuid4(), limit=100)
+        assert waits not in {claim.delivery_id for claim in rest.claims}
+        by_id = claims.claim_by_id(connection, [waits], worker_id=uuid4())
+        assert by_id.claims == []
+        end(connection, next(c for c in rest.claims if c.delivery_id == entry))
+        last = claims.claim_due(connection, worker_id=uuid4(), limit=100).claims
+    assert [claim.delivery_id for claim in last] == [waits]
+
+
+def test_a_newer_signal_supersedes_and_waits_for_what_is_under_way(engine: Engine) -> None:
+    """Pending ones end at once; one under way is marked, and the newer one goes after its end."""
+    way = Way(supersede_key="stop")
+    with engine.begin() as connection:
+        rows.add_endpoint(connection, name="desk")
+        first = put(connection, way=way)[0]
+        [claim] = claims.claim_due(connection, worker_id=uuid4(), limit=1).claims
+        second = put(connection, way=way)[0]
+        third = put(connection, way=way)[0]
+        other = put(connection, way=Way(supersede_key="other"))[0]
+        assert rows.delivery(connection, second)["status"] == "superseded"
+        found = claims.claim_due(connection, worker_id=uuid4(), limit=9).claims
+        assert [one.delivery_id for one in found] == [other]
+        end(connection, claim, "retry")
+        assert rows.delivery(connection, first)["status"] == "superseded"
+        found = claims.claim_due(connection, worker_id=uuid4(), limit=9).claims
+    assert [one.delivery_id for one in found] == [third]
+
+
+class Crowd:
+    """Connections that enqueue, place, claim, end and cancel at once, and what each key saw."""
+
+    def __init__(self, engine: Engine, keys: int, each: int) -> None:
+        self.engine, self.keys, self.each = engine, keys, each
+        self.enqueued: dict[str, list[UUID]] = defaultdict(list)
+        self.claimed: dict[str, list[UUID]] = defaultdict(list)
+        self.problems: list[str] = []
+        self.done = threading.Event()
+        self._guard = threading.Lock()
+
+    def produce(self, number: int) -> None:
+        for _ in range(self.each):
+            for key in range(number, self.keys, 2):
+                with self.engine.begin() as connection:
+                    made = put(connection, f"K{key}")[0]
+                self.enqueued[f"K{key}"].append(made)
+
+    def work(self, seed: int) -> None:
+        chance = random.Random(seed)
+        while not self.done.is_set():
+            with self.engine.begin() as connection:
+                placing.place_new(connection, limit=50)
+            with self.engine.begin() as connection:
+                found = claims.claim_due(connection, worker_id=UUID(int=seed), limit=5).claims
+            with self._guard:
+                for claim in found:
+                    self.claimed[claim.instrument].append(claim.delivery_id)
+            for claim in found:
+                with self.engine.begin() as connection:
+                    end(connection, claim, chance.choice(["delivered", "dead", "retry"]))
+
+    def disturb(self, seed: int) -> None:
+        chance = random.Random(seed)
+        while not self.done.is_set():
+            with self.engine.begin() as connection:
+                some = self._pending(connection)
+                if some and chance.random() < 0.3:
+                    cancelling.cancel(connection, [chance.choice(some)], actor="tests")
+
+    @staticmethod
+    def _pending(connection: Connection) -> list[UUID]:
+        question = "SELECT id FROM signalpost.deliveries WHERE status = 'pending' LIMIT 40"
+        return list(connection.execute(text(question)).scalars())
+
+    def live(self) -> int:
+        question = """SELECT count(*) FROM signalpost.deliveries
+            WHERE status IN ('pending', 'sending')"""
+        with self.engine.connect() as connection:
+            return int(connection.execute(text(question)).scalar_one())
+
+    def start(self, work: Callable[[int], None], *seeds: int) -> list[threading.Thread]:
+        def guarded(seed: int) -> None:
+            try:
+                work(seed)
+            except Exception as error:  # noqa: BLE001 - told by the test
+                self.problems.append(repr(error))
+
+        threads = [threading.Thread(target=guarded, args=(seed,)) for seed in seeds]
+        for thread in threads:
+            thread.start()
+        return threads
+
+
+def test_no_key_sticks_and_none_is_overtaken_under_concurrency(engine: Engine) -> None:
+    """Six connections place, claim, end and cancel at once: every delivery ends, each key in its
+    order of enqueueing, never two of a key at a time.
+    """
+    with engine.begin() as connection:
+        rows.add_endpoint(connection, name="desk", ordered=True)
+    crowd = Crowd(engine, keys=8, each=25)
+    producers = crowd.start(crowd.produce, 0, 1)
+    others = [*crowd.start(crowd.work, 1, 2, 3), *crowd.start(crowd.disturb, 4)]
+    for thread in producers:
+        thread.join(60)
+    deadline = time.monotonic() + 30
+    while crowd.live() and time.monotonic() < deadline and not crowd.problems:
+        time.sleep(0.05)
+    crowd.done.set()
+    for thread in others:
+        thread.join(60)
+    assert (crowd.problems, crowd.live()) == ([], 0)
+    for key, claimed in crowd.claimed.items():
+        order = list(dict.fromkeys(claimed))
+        assert order == [one for one in crowd.enqueued[key] if one in set(order)], key
+        # A retry is claimed again before anything else of its key.
+        assert order == [one for n, one in enumerate(claimed) if not n or claimed[n - 1] != one]
+
+
+async def test_an_engine_sends_each_key_in_order_however_often_attempts_fail(
+    engine: Engine, database_url: str
+) -> None:
+    """A receiver that fails a fifth of the time accepts every key in sequence, without a gap."""
+    accepted: dict[str, list[int]] = defaultdict(list)
+    chance = random.Random(1)
+
+    async def answer(seen: receivers.Seen) -> web.Response:
+        if chance.random() < 0.2:
+            return web.Response(status=503)
+        headers = {name.lower(): value for name, value in seen.headers.items()}
+        accepted[headers["x-key"]].append(int(headers["x-signalpost-sequence"]))
+        return web.Response(status=201)
+
+    async with receivers.receiver(answer) as receiver:
+        with engine.begin() as connection:
+            for key in range(5):
+                rows.add_endpoint(
+                    connection,
+                    name=f"desk{key}",
+                    url=receiver.url,
+                    secret_ciphertext=SEALED,
+                    ordered=True,
+                    max_retries=50,
+                    retry_delay_seconds=0.01,
+                    headers={"X-Key": str(key)},
+                )
+            for _ in range(20):
+                put(connection)
+        async with engine_rig(database_url) as rig:
+            await rig.engine.drain()
+            await until(lambda: all(len(accepted[str(key)]) == 20 for key in range(5)))
+    assert all(accepted[str(key)] == list(range(1, 21)) for key in range(5))
+
+
+async def test_a_single_message_for_each_is_enough_for_order(
+    engine: Engine, database_url: str
+) -> None:
+    """Deliveries announced one by one go in order, those behind taken as their turn comes."""
+    async with receivers.receiver() as receiver:
+        with engine.begin() as connection:
+            rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED, ordered=True)
+            ids = [put(connection)[0] for _ in range(5)]
+        async with engine_rig(database_url) as rig:
+            await asyncio.gather(*(rig.engine.deliver(one) for one in reversed(ids)))
+            await until(lambda: len(receiver.seen) == 5)
+    assert [UUID(seen.delivery_id) for seen in receiver.seen] == ids
