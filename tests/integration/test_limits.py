@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from aiohttp import web
+from sqlalchemy import Connection, Engine, text
+
+from signalpost.core.pausing import Pause
+from signalpost.core.shares import Room
+from signalpost.repository import claims, pauses
+from tests import receivers, rows
+from tests.engines import SEALED, engine_rig
+from tests.waiting import until
+
+
+def fill(connection: Connection, endpoint_id: int, many: int, **values: object) -> None:
+    for _ in range(many):
+        rows.add_delivery(connection, endpoint_id=endpoint_id, **values)
+
+
+def crowd(work: Callable[[], None], many: int) -> None:
+    threads = [threading.Thread(target=work) for _ in range(many)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+
+def test_a_limit_in_flight_binds_exactly_however_many_claim(engine: Engine) -> None:
+    """Six claimers at once never hold more than the limit, and reach it."""
+    with engine.begin() as connection:
+        endpoint_id = rows.add_endpoint(connection, max_in_flight=10)
+        fill(connection, endpoint_id, 300)
+    seen: list[int] = []
+    question = text("SELECT count(*) FROM signalpost.deliveries WHERE status = 'sending'")
+    release = text(
+        "UPDATE signalpost.deliveries SET status = 'delivered', claim_id = NULL WHERE id = :id"
+    )
+
+    def work() -> None:
+        for _ in range(25):
+            with engine.begin() as connection:
+                found = claims.claim_due(connection, worker_id=uuid4(), limit=4).claims
+            with engine.connect() as connection:
+                seen.append(connection.execute(question).scalar_one())
+            for claim in found[:2]:
+                with engine.begin() as connection:
+                    connection.execute(release, {"id": claim.delivery_id})
+
+    crowd(work, 6)
+    assert max(seen) == 10
+
+
+def test_a_rate_binds_across_all_claimers(engine: Engine) -> None:
+    """Four claimers at 50/s: no window of one second holds more than 55 claims."""
+    with engine.begin() as connection:
+        endpoint_id = rows.add_endpoint(connection, rate_per_second=50)
+        fill(connection, endpoint_id, 300)
+    ends = time.monotonic() + 2.5
+    moments: list[datetime] = []
+
+    def work() -> None:
+        while time.monotonic() < ends:
+            with engine.begin() as connection:
+                found = claims.claim_due(connection, worker_id=uuid4(), limit=50)
+            moments.extend(claim.claimed_at for claim in found.claims)
+            time.sleep(found.again_seconds or 0.01)
+
+    crowd(work, 4)
+    moments.sort()
+    second = timedelta(seconds=1)
+    most = max(sum(1 for m in moments if one <= m < one + second) for one in moments)
+    assert most <= 55
+    assert len(moments) >= 90
+
+
+def test_a_claim_serves_the_least_loaded_first_and_no_endpoint_gets_all(engine: Engine) -> None:
+    """A backlog neither starves a fresh endpoint nor takes every place of a process."""
+    with engine.begin() as connection:
+        big = rows.add_endpoint(connection, name="big")
+        fill(connection, big, 120)
+        small = rows.add_endpoint(connection, name="small")
+        fill(connection, small, 2)
+        room = Room(free=60, reserved=6, flights={big: 40})
+        found = claims.claim_due(connection, worker_id=uuid4(), limit=60, room=room)
+        taken = Counter(claim.endpoint for claim in found.claims)
+        alone = claims.claim_due(
+            connection, worker_id=uuid4(), limit=200, room=Room(free=99, flights={})
+        )
+    assert taken["small"] == 2
+    # It may hold twice what it leaves free of the 54 places: (2 * 54 - 40) / 3.
+    assert taken["big"] == 22
+    assert len(alone.claims) == 66
+    assert found.more
+
+
+def test_a_paused_backlog_costs_a_claim_nothing_and_exits_may_pass(engine: Engine) -> None:
+    """An endpoint's pause holds all of it, `entries_only` all but the exit lane."""
+    with engine.begin() as connection:
+        endpoint_id = rows.add_endpoint(connection)
+        fill(connection, endpoint_id, 3)
+        fill(connection, endpoint_id, 2, priority=1, ordering_key="exit")
+        what = Pause("endpoint", endpoint_id=endpoint_id)
+        held = pauses.pause(connection, what, named="endpoint x", actor="tests", why="")
+        assert (len(held.deliveries), held.exits) == (5, 2)
+        none = claims.claim_due(connection, worker_id=uuid4(), limit=9)
+        pauses.pause(
+            connection,
+            Pause("endpoint", endpoint_id=endpoint_id, entries_only=True),
+            named="endpoint x",
+            actor="tests",
+            why="",
+        )
+        exits = claims.claim_due(connection, worker_id=uuid4(), limit=9)
+        assert pauses.resume(connection, what, named="endpoint x", actor="tests", why="")
+        rest = claims.claim_due(connection, worker_id=uuid4(), limit=9)
+    assert none.claims == []
+    assert [claim.priority for claim in exits.claims] == [1]
+    assert rest.again_seconds is not None
+    assert 1 <= len(rest.claims) <= 2
+
+
+def test_a_paused_instrument_is_put_aside_once_and_comes_back_in_order(engine: Engine) -> None:
+    """A claim parks what it meets; once no pause fits it any more it is taken back."""
+    with engine.begin() as connection:
+        endpoint_id = rows.add_endpoint(connection)
+        fill(connection, endpoint_id, 4)
+        other = rows.add_delivery(
+            connection,
+            endpoint_id=endpoint_id,
+            signal_id=rows.add_signal(connection, instrument="MSFT"),
+        )
+        what = Pause("instrument", "AA*")
+        pauses.pause(connection, what, named="AA*", actor="tests", why="")
+        found = claims.claim_due(connection, worker_id=uuid4(), limit=9)
+        again = claims.claim_due(connection, worker_id=uuid4(), limit=9)
+        assert ([claim.delivery_id for claim in found.claims], found.parked) == ([other], 4)
+        assert (again.claims, again.parked) == ([], 0)
+        assert pauses.unpark(connection, limit=9) == 0
+        pauses.resume(connection, what, named="AA*", actor="tests", why="")
+        assert pauses.unpark(connection, limit=3) == 3
+        assert len(claims.claim_due(connection, worker_id=uuid4(), limit=9).claims) == 3
+        trail = connection.execute(text("SELECT action, actor FROM signalpost.audit ORDER BY id"))
+        assert [tuple(row) for row in trail] == [("paused", "tests"), ("resumed", "tests")]
+
+
+async def test_no_first_byte_goes_out_a_second_after_a_pause(
+    engine: Engine, database_url: str
+) -> None:
+    """What is in a worker already is given back unharmed, and goes out after the resume."""
+    async with receivers.receiver() as receiver:
+        with engine.begin() as connection:
+            endpoint_id = rows.add_endpoint(
+                connection, url=receiver.url, secret_ciphertext=SEALED, rate_per_second=200
+            )
+            fill(connection, endpoint_id, 400)
+        async with engine_rig(database_url) as rig:
+            rig.engine.look(0.0)
+            await receiver.wait_for(40)
+            with engine.begin() as connection:
+                pauses.pause(connection, Pause("all"), named="all", actor="tests", why="")
+            paused = time.monotonic()
+            await until(lambda: time.monotonic() > paused + 1.0)
+            count = len(receiver.seen)
+            await until(lambda: time.monotonic() > paused + 2.0)
+            assert len(receiver.seen) == count < 400
+            with engine.begin() as connection:
+                pauses.resume(connection, Pause("all"), named="all", actor="tests", why="")
+            await receiver.wait_for(400)
+    assert len({seen.delivery_id for seen in receiver.seen}) == len(receiver.seen) == 400
+
+
+async def test_a_slow_endpoint_does_not_delay_another_one(
+    engine: Engine, database_url: str
+) -> None:
+    """While one endpoint answers after seconds, single messages to it leave threads for others."""
+    release = asyncio.Event()
+
+    async def slow(_: receivers.Seen) -> web.Response:
+        await release.wait()
+        return web.Response(status=201)
+
+    async with (
+        receivers.receiver(slow) as stuck,
+        receivers.receiver() as healthy,
+        engine_rig(database_url, window_size=30) as rig,
+    ):
+        with engine.begin() as connection:
+            one = rows.add_endpoint(connection, url=stuck.url, secret_ciphertext=SEALED)
+            fill(connection, one, 200)
+            two = rows.add_endpoint(connection, url=healthy.url, secret_ciphertext=SEALED)
+        rig.engine.look(0.0)
+        await stuck.wait_for(18)
+        began = datetime.now(UTC)
+        with engine.begin() as connection:
+            fill(connection, two, 50)
+        rig.engine.look(0.0)
+        await healthy.wait_for(50)
+        assert (datetime.now(UTC) - began).total_seconds() < 2
+        assert len(stuck.seen) <= 20
+        release.set()
+        await stuck.wait_for(200)
