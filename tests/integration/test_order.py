@@ -5,9 +5,11 @@ import random
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -368,3 +370,87 @@ async def test_a_single_message_for_each_is_enough_for_order(
             await asyncio.gather(*(rig.engine.deliver(one) for one in reversed(ids)))
             await until(lambda: len(receiver.seen) == 5)
     assert [UUID(seen.delivery_id) for seen in receiver.seen] == ids
+
+
+async def test_a_breaker_opens_waits_probes_and_lets_the_backlog_go(
+    engine: Engine, database_url: str
+) -> None:
+    """A failing endpoint's deliveries wait without attempts; the first success frees them all."""
+    well = asyncio.Event()
+
+    async def answer(_: receivers.Seen) -> web.Response:
+        return web.Response(status=201 if well.is_set() else 503)
+
+    async with receivers.receiver(answer) as receiver:
+        with engine.begin() as connection:
+            endpoint_id = rows.add_endpoint(
+                connection,
+                url=receiver.url,
+                secret_ciphertext=SEALED,
+                max_retries=100,
+                failures=20,
+                failing_since=rows.database_now(connection) - timedelta(seconds=60),
+            )
+            put(connection)
+        async with engine_rig(database_url) as rig:
+            await rig.engine.drain()
+            await until(lambda: [row["kind"] for row in alerts(engine)] == ["breaker_opened"])
+            with engine.begin() as connection:
+                for number in range(60):
+                    put(connection, f"K{number}")
+            tally = await rig.engine.drain()
+            assert (tally, len(receiver.seen)) == ({}, 1)
+            well.set()
+            with engine.begin() as connection:
+                connection.execute(
+                    text("UPDATE signalpost.endpoints SET probe_at = clock_timestamp()")
+                )
+            await until(lambda: len(receiver.seen) == 62)
+    kinds = [row["kind"] for row in alerts(engine)]
+    assert kinds == ["breaker_opened", "breaker_closed"]
+    assert all(row["endpoint_id"] == endpoint_id for row in alerts(engine))
+
+
+def alerts(engine: Engine) -> list[Mapping[str, Any]]:
+    with engine.connect() as connection:
+        return rows.alerts(connection)
+
+
+async def test_whoever_is_held_for_no_reason_is_found_by_a_running_engine(
+    engine: Engine, database_url: str
+) -> None:
+    """A held row with nobody to promote it, however it came about, is sent within seconds."""
+    async with receivers.receiver() as receiver:
+        with engine.begin() as connection:
+            rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED, ordered=True)
+            put(connection)
+            placing.place_new(connection, limit=9)
+            connection.execute(text("UPDATE signalpost.deliveries SET held = 'behind'"))
+        async with engine_rig(database_url):
+            await receiver.wait_for(1)
+
+
+def test_a_signal_goes_to_the_endpoints_whose_filter_takes_it(engine: Engine) -> None:
+    """Globs, sides, actions, producers and confidence decide; names given override them all."""
+    filters: dict[str, dict[str, Any]] = {
+        "all": {},
+        "glob": {"instruments": ["B*", "AA?L"]},
+        "literal": {"instruments": ["A_PL"]},
+        "other": {"instruments": ["B*"]},
+        "side": {"sides": ["sell"]},
+        "action": {"actions": ["close"]},
+        "mine": {"producers": ["tests"]},
+        "theirs": {"producers": ["others"]},
+        "sure": {"min_confidence": Decimal("0.9")},
+        "unsure": {"min_confidence": Decimal("0.5")},
+        "removed": {"removed_at": datetime.now(UTC)},
+    }
+    with engine.begin() as connection:
+        for name, values in filters.items():
+            rows.add_endpoint(connection, name=name, **values)
+        signal = replace(new_signal(), confidence=Decimal("0.6"))
+        [stored] = enqueue(connection, "tests", [signal], life=LIFE)
+        [named] = enqueue(connection, "tests", [new_signal()], life=LIFE, endpoints=["other"])
+        taken = {delivery.endpoint for delivery in stored.deliveries}
+    assert taken == {"all", "glob", "mine", "unsure"}
+    assert [delivery.endpoint for delivery in named.deliveries] == ["other"]

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from signalpost.core.alerting import ENDS
 from signalpost.core.troubles import CALM_SECONDS, Patience, Trouble, compare
-from signalpost.repository import claims, notices, troubles, watching
+from signalpost.repository import expiring, notices, troubles, watching
 from signalpost.repository.overview import overview
 from signalpost.repository.reading import database_time
 
@@ -93,7 +93,7 @@ class Watch:
         # A bounded number in one look, for the look itself must come to its end.
         for _ in range(EXPIRE_TIMES):
             async with db.begin() as connection:
-                expired = await connection.run_sync(claims.expire_pending, limit=EXPIRE_AT_ONCE)
+                expired = await connection.run_sync(expiring.expire_pending, limit=EXPIRE_AT_ONCE)
             if expired:
                 logger.warning("%d deliveries expired before an attempt", len(expired))
             if len(expired) < EXPIRE_AT_ONCE:

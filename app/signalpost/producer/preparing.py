@@ -13,17 +13,19 @@ from typing import Any, Final, Literal
 from signalpost.broker import Announcement
 from signalpost.core.signals import Signal, check_body_size, check_key
 from signalpost.errors import NoEndpoint, SignalError
-from signalpost.repository.enqueueing import Life
+from signalpost.repository.enqueueing import Life, Way
 from signalpost.repository.recognising import NewSignal, Stored
 
 __all__ = [
     "DEFAULT",
+    "Priority",
     "Ttl",
     "announcements",
     "endpoint_names",
     "life",
     "prepared",
     "prepared_many",
+    "way",
 ]
 
 LONGEST_SECONDS = 100 * 366 * 86400
@@ -39,6 +41,11 @@ class _Default(Enum):
 
 DEFAULT: Final = _Default.DEFAULT
 """A ttl that is not given: the endpoint's, else SIGNAL_TTL_SECONDS."""
+
+Priority = Literal["normal", "high"]
+"""`high`: stops and closes, before everything of other ordering keys."""
+
+LONGEST_KEY = 200
 
 Ttl = float | None | Literal[_Default.DEFAULT]
 
@@ -131,3 +138,13 @@ def announcements(signals: Sequence[NewSignal], stored: Sequence[Stored]) -> lis
         for delivery in row.deliveries
         if delivery.status == "pending"
     ]
+
+
+def way(priority: Priority, ordering_key: str | None, supersede_key: str | None = None) -> Way:
+    """How deliveries go out beside others. Raises SignalError."""
+    if priority not in ("normal", "high"):
+        raise SignalError("priority: must be normal or high")
+    for name, key in (("ordering_key", ordering_key), ("supersede_key", supersede_key)):
+        if key is not None and not (0 < len(key) <= LONGEST_KEY and key.isprintable()):
+            raise SignalError(f"{name}: must be 1 to {LONGEST_KEY} printable characters")
+    return Way(high=priority == "high", ordering_key=ordering_key, supersede_key=supersede_key)

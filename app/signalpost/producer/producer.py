@@ -19,15 +19,17 @@ from signalpost.producer.callers import AsyncTarget, CallersTransactions, Target
 from signalpost.producer.lifetime import Lifetime
 from signalpost.producer.preparing import (
     DEFAULT,
+    Priority,
     Ttl,
     announcements,
     endpoint_names,
     life,
     prepared,
     prepared_many,
+    way,
 )
 from signalpost.producer.writing import Attempt
-from signalpost.repository.enqueueing import enqueue
+from signalpost.repository.enqueueing import Way, enqueue
 from signalpost.repository.recognising import DeliveryView, NewSignal, Stored
 from signalpost.settings import load_settings
 
@@ -89,10 +91,16 @@ class Producer:
         key: str | None = None,
         endpoints: Sequence[str] | None = None,
         ttl: Ttl = DEFAULT,
+        priority: Priority = "normal",
+        ordering_key: str | None = None,
+        supersede_key: str | None = None,
         timeout: float = 2.0,
     ) -> Enqueued:
-        """Store the signal with a delivery to each of `endpoints` (None: to all there are).
+        """Store the signal with a delivery to each of `endpoints` (None: whose filter takes it).
 
+        `priority` high is the exit lane. `ordering_key` (default: the instrument) is what ordered
+        endpoints keep in order; an exit never overtakes its own key anywhere. `supersede_key`: an
+        older delivery of this producer with the same key, not delivered yet, is not sent any more.
         `key` is the producer's own name for the signal (default: its id); the same key and body
         give back what stands. `ttl` is in seconds from now, None for ever. `timeout` (seconds)
         bounds the whole call. Calling again with the same signal is always safe. Raises the
@@ -101,7 +109,9 @@ class Producer:
         attempt = Attempt(timeout)
         new = [self._prepared(signal, key)]
         background = self._lifetime.background()
-        [stored] = background.run(self._work(new, endpoints, ttl), attempt)
+        [stored] = background.run(
+            self._work(new, endpoints, ttl, way(priority, ordering_key, supersede_key)), attempt
+        )
         told = background.publisher.submit(announcements(new, [stored]))
         return _enqueued(stored, announced=_awaited(told, attempt))
 
@@ -112,13 +122,18 @@ class Producer:
         key: str | None = None,
         endpoints: Sequence[str] | None = None,
         ttl: Ttl = DEFAULT,
+        priority: Priority = "normal",
+        ordering_key: str | None = None,
+        supersede_key: str | None = None,
         timeout: float = 2.0,
     ) -> Enqueued:
         """`enqueue` for a caller on an event loop, which is never blocked."""
         attempt = Attempt(timeout)
         new = [self._prepared(signal, key)]
         background = self._lifetime.background()
-        [stored] = await background.run_async(self._work(new, endpoints, ttl), attempt)
+        [stored] = await background.run_async(
+            self._work(new, endpoints, ttl, way(priority, ordering_key, supersede_key)), attempt
+        )
         told = asyncio.wrap_future(background.publisher.submit(announcements(new, [stored])))
         done, _ = await asyncio.wait({told}, timeout=min(attempt.remaining, ANNOUNCE_SECONDS))
         return _enqueued(stored, announced=bool(done) and told.result())
@@ -129,6 +144,8 @@ class Producer:
         *,
         endpoints: Sequence[str] | None = None,
         ttl: Ttl = DEFAULT,
+        priority: Priority = "normal",
+        ordering_key: str | None = None,
         timeout: float = 30.0,
     ) -> list[Enqueued]:
         """Store all signals in one transaction, or none; results are in their order.
@@ -141,7 +158,9 @@ class Producer:
         if not new:
             return []
         background = self._lifetime.background()
-        stored = background.run(self._work(new, endpoints, ttl), attempt)
+        stored = background.run(
+            self._work(new, endpoints, ttl, way(priority, ordering_key)), attempt
+        )
         told = _awaited(background.publisher.submit(announcements(new, stored)), attempt)
         return [_enqueued(one, announced=told) for one in stored]
 
@@ -153,6 +172,9 @@ class Producer:
         key: str | None = None,
         endpoints: Sequence[str] | None = None,
         ttl: Ttl = DEFAULT,
+        priority: Priority = "normal",
+        ordering_key: str | None = None,
+        supersede_key: str | None = None,
     ) -> Enqueued:
         """Store the signal in the caller's transaction: it is enqueued exactly if that commits.
 
@@ -162,7 +184,7 @@ class Producer:
         lock_timeout. Raises WrongDatabase where the session is bound to another database.
         """
         new = self._prepared(signal, key)
-        work = self._work([new], endpoints, ttl)
+        work = self._work([new], endpoints, ttl, way(priority, ordering_key, supersede_key))
         stored = self._callers.store(session_or_connection, new, work)
         return _enqueued(stored, announced=False)
 
@@ -174,10 +196,13 @@ class Producer:
         key: str | None = None,
         endpoints: Sequence[str] | None = None,
         ttl: Ttl = DEFAULT,
+        priority: Priority = "normal",
+        ordering_key: str | None = None,
+        supersede_key: str | None = None,
     ) -> Enqueued:
         """`enqueue_in` for an AsyncSession or an AsyncConnection."""
         new = self._prepared(signal, key)
-        work = self._work([new], endpoints, ttl)
+        work = self._work([new], endpoints, ttl, way(priority, ordering_key, supersede_key))
         stored = await self._callers.store_async(session_or_connection, new, work)
         return _enqueued(stored, announced=False)
 
@@ -211,7 +236,9 @@ class Producer:
         most = self._settings.outbound_max_body_size
         return prepared(signal, key, producer_id=self.producer_id, most_bytes=most)
 
-    def _work(self, new: list[NewSignal], endpoints: Sequence[str] | None, ttl: Ttl) -> Work:
+    def _work(
+        self, new: list[NewSignal], endpoints: Sequence[str] | None, ttl: Ttl, chosen: Way
+    ) -> Work:
         names = endpoint_names(endpoints)
         lives = life(ttl, self._settings.signal_ttl_seconds)
 
@@ -222,6 +249,7 @@ class Producer:
                 new,
                 life=lives,
                 endpoints=names,
+                way=chosen,
                 lock_timeout_seconds=lock_timeout_seconds,
             )
 
