@@ -65,6 +65,25 @@ _WORDS: Mapping[str, _Words] = MappingProxyType(
             "A worker's clock is off the database's. That worker sends nothing.",
             "Set the clock of its machine right (NTP).",
         ),
+        "breaker_opened": _Words(
+            "It kept failing. Its deliveries wait without attempts, and one at a time is tried.",
+            "Look at the last failure, and ask the receiver's owner.",
+            "signalpost endpoint test NAME",
+        ),
+        "breaker_long_open": _Words(
+            "It has been failing for minutes. Its deliveries wait, and expire in the end.",
+            "Ask the receiver's owner; pause or cancel what shall not go out late.",
+            "signalpost endpoint test NAME",
+        ),
+        "breaker_closed": _Words(
+            "It accepts deliveries again. What waited goes out, slowly at first.",
+        ),
+        "paused": _Words(
+            "A person stopped it. What waits keeps its place, and expires when its life ends.",
+            "To let it go again, see first how much that is.",
+            "signalpost resume",
+        ),
+        "resumed": _Words("A person let it go again; it goes out in order, slowly at first."),
         "heartbeat": _Words("All is well: alerts arrive, and the ops worker watches."),
     }
 )

@@ -39,6 +39,8 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "deliveries": ("deliveries", "Deliveries: list them, or tell the story of one."),
         "replay": ("replaying", "Put dead letters back to be sent."),
         "cancel": ("cancelling", "Withdraw deliveries before they are sent."),
+        "pause": ("pausing", "Stop sending: everything, or a part of it."),
+        "resume": ("pausing", "End a pause; says what would go out."),
         "alerts": ("alerts", "Alerts: list them, send them again, test that they arrive."),
     },
 }

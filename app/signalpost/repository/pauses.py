@@ -22,6 +22,7 @@ from signalpost.repository.looking import NOW
 __all__ = [
     "Held",
     "Standing",
+    "find_pause",
     "held_by",
     "list_pauses",
     "pause",
@@ -82,6 +83,13 @@ RETURNING id, entries_only
 """)
 
 # A backlog starts slowly; see core/breaker.py.
+_FIND = text("""
+SELECT scope, value, endpoint_id, entries_only FROM signalpost.pauses
+WHERE scope = :scope AND value = :value
+  AND endpoint_id IS NOT DISTINCT FROM CAST(:endpoint_id AS bigint)
+FOR UPDATE
+""")
+
 _RELEASE = text(f"""
 UPDATE signalpost.endpoints SET released_at = {NOW}
 WHERE removed_at IS NULL AND (CAST(:endpoint_id AS bigint) IS NULL OR id = :endpoint_id)
@@ -95,6 +103,7 @@ WITH this AS (
 SELECT d.id, d.created_at, d.priority
 FROM this CROSS JOIN signalpost.deliveries d JOIN signalpost.signals s ON s.id = d.signal_id
 WHERE d.status = 'pending' AND {_FITS.format(p="this")}
+  AND NOT (:entries_only AND d.priority = 1)
 ORDER BY d.position
 """)
 
@@ -145,9 +154,16 @@ def list_pauses(connection: Connection) -> Sequence[Row[Any]]:
     return connection.execute(_LIST).all()
 
 
+def find_pause(connection: Connection, what: Pause) -> Pause | None:
+    """The pause of that scope as it stands, locked; None: there is none."""
+    row = connection.execute(_FIND, _subject(what)).one_or_none()
+    return None if row is None else _pause(row)
+
+
 def held_by(connection: Connection, what: Pause) -> Held:
     """Count what a pause holds back, or would."""
-    rows = connection.execute(_HELD, _subject(what)).all()
+    values = {**_subject(what), "entries_only": what.entries_only}
+    rows = connection.execute(_HELD, values).all()
     return Held(
         deliveries=[row.id for row in rows],
         exits=sum(1 for row in rows if row.priority == 1),

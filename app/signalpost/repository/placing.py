@@ -103,6 +103,13 @@ ORDER BY position
 LIMIT :limit
 """)
 
+_UNBLOCK = text("""
+UPDATE signalpost.orderings o SET blocked_by = NULL
+FROM signalpost.deliveries d
+WHERE d.id = ANY(CAST(:ids AS uuid[])) AND d.status = 'dead' AND o.endpoint_id = d.endpoint_id
+  AND o.ordering_key = d.ordering_key AND o.blocked_by = d.id
+""")
+
 # Not one that came meanwhile: the promotion may not have seen it.
 _SETTLE = text("""
 UPDATE signalpost.deliveries SET held = 'behind'
@@ -211,6 +218,20 @@ def promote(connection: Connection, keys: Iterable[Key]) -> list[UUID]:
         # Somebody else has just ended the candidate; the next look finds the one after it.
         left = {(row.endpoint_id, row.ordering_key) for row in found if row.id is None}
     return heads
+
+
+def unblock(connection: Connection, delivery_ids: Sequence[UUID]) -> int:
+    """Let the successors go that dead deliveries hold up, by a person's decision.
+
+    Returns:
+        How many keys were blocked by one of these.
+    """
+    keys = lock_keys_of(connection, delivery_ids)
+    if not keys:
+        return 0
+    cleared = connection.execute(_UNBLOCK, {"ids": list(delivery_ids)})
+    promote(connection, keys)
+    return cleared.rowcount
 
 
 def place_new(connection: Connection, *, limit: int) -> Placed:

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Engine, text
+
+from tests import rows
+from tests.integration.cli.operators import Operator
+
+
+@pytest.fixture
+def waiting(engine: Engine) -> None:
+    """An endpoint named desk with two entries and an exit on their way."""
+    with engine.begin() as connection:
+        endpoint_id = rows.add_endpoint(connection, name="desk")
+        rows.add_delivery(connection, endpoint_id=endpoint_id)
+        rows.add_delivery(connection, endpoint_id=endpoint_id)
+        rows.add_delivery(connection, endpoint_id=endpoint_id, priority=1)
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_pause_tells_what_it_holds_and_a_resume_asks(operator: Operator, engine: Engine) -> None:
+    """The exits that a plain pause holds are named; a resume goes on only with --yes."""
+    paused = operator.run("pause", "--reason", "news")
+    asked = operator.run("resume")
+    done = operator.json("resume", "--yes")
+    again = operator.run("resume", "--yes")
+
+    assert paused.exit_code == 0
+    assert "3 deliveries wait" in paused.stdout
+    assert "1 of them are exits" in paused.stderr
+    assert asked.exit_code == 1
+    assert "3 deliveries would go out, 1 of them exits" in asked.stderr
+    assert (done["resumed"], done["deliveries"], done["exits"]) == ("everything", 3, 1)
+    assert again.exit_code == 1
+    assert "is not paused" in again.stderr
+    with engine.connect() as conn:
+        trail = conn.execute(text("SELECT action, why FROM signalpost.audit ORDER BY id")).all()
+    assert [tuple(row) for row in trail] == [("paused", "news"), ("resumed", "")]
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_resume_may_drop_what_waited(operator: Operator, engine: Engine) -> None:
+    """With --drop it is cancelled instead of sent; exits that were let through are not."""
+    operator.run("pause", "--endpoint", "desk", "--entries-only")
+    dropped = operator.run("resume", "--endpoint", "desk", "--drop")
+
+    assert dropped.exit_code == 0
+    with engine.connect() as conn:
+        found = conn.execute(text("SELECT priority, status FROM signalpost.deliveries")).all()
+    assert sorted(tuple(row) for row in found) == [
+        (0, "cancelled"),
+        (0, "cancelled"),
+        (1, "pending"),
+    ]
+
+
+def test_two_scopes_at_once_are_refused(operator: Operator) -> None:
+    """A pause is of one thing."""
+    refused = operator.run("pause", "--producer", "a", "--instrument", "B*")
+    assert refused.exit_code == 2
+    assert "name one of" in refused.stderr
