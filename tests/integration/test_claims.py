@@ -5,7 +5,7 @@ from dataclasses import fields
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 
 from signalpost.repository import claims, expiring
 from signalpost.repository.taking import CLAIM_COLUMNS
@@ -45,6 +45,19 @@ def test_the_columns_of_a_claim_stand_in_the_order_of_its_fields(engine: Engine)
     with engine.connect() as connection:
         names = list(connection.execute(text(nothing)).keys())
     assert names == [field.name for field in fields(claims.Claim)]
+
+
+def test_a_claim_by_id_takes_one_statement_where_nothing_governs(engine: Engine) -> None:
+    """The usual single costs no look at endpoints and limits."""
+    statements: list[str] = []
+    with engine.begin() as connection:
+        plain = rows.add_delivery(connection)
+        event.listen(
+            connection, "before_cursor_execute", lambda *told: statements.append(str(told[2]))
+        )
+        found = claims.claim_by_id(connection, [plain], worker_id=WORKER)
+    assert [claim.delivery_id for claim in found.claims] == [plain]
+    assert len(statements) == 1
 
 
 def test_what_is_not_due_or_not_pending_is_not_claimed(engine: Engine) -> None:

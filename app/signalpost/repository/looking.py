@@ -28,7 +28,7 @@ MOST_ENDPOINTS = 200
 
 GOVERNED = f"""(e.max_in_flight IS NOT NULL OR e.rate_per_second IS NOT NULL
     OR e.opened_at IS NOT NULL
-    OR e.released_at > {NOW} - make_interval(secs => {RELEASE_SECONDS}))"""
+    OR COALESCE(e.released_at > {NOW} - make_interval(secs => {RELEASE_SECONDS}), false))"""
 
 # One row whatever there is, so that the flags always come.
 _FLAGS = """
