@@ -51,18 +51,17 @@ def print_report(console: Console, result: Result) -> None:
 
 
 def _deliveries(evidence: Evidence) -> Table:
-    columns = ("deliveries", "delivered", "dead", "attempts", "retries")
+    columns = ("deliveries", "delivered", "dead", "expired", "attempts", "retries")
     table = _table("What signalpost recorded", *columns)
-    table.add_column("why dead")
     for endpoint in sorted({fact.endpoint for fact in evidence.deliveries}):
         own = [fact for fact in evidence.deliveries if fact.endpoint == endpoint]
         attempts = [fact for fact in evidence.attempts if fact.endpoint == endpoint]
         status = Counter(fact.status for fact in own)
         reasons = Counter(fact.reason for fact in own if fact.status == "dead")
         retries = sum(fact.number > 1 for fact in attempts)
-        numbers = (len(own), status["delivered"], status["dead"], len(attempts), retries)
-        why = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
-        table.add_row(endpoint, *map(str, numbers), why)
+        dead = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common()) or 0
+        ends = (status["delivered"], dead, status["expired"])
+        table.add_row(endpoint, *map(str, (len(own), *ends, len(attempts), retries)))
     return table
 
 

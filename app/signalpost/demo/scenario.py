@@ -27,7 +27,8 @@ class Scenario:
 
     The desk gets every signal, fails from its request number ``fail_at`` on for ``fail_seconds``,
     and refuses one for good; the journal gets every signal too and never fails; behind faraway,
-    which gets the few strong ones, nothing listens.
+    which gets the few strong ones, nothing listens: some use up their retries, then its breaker
+    opens and the others wait until their short life is over.
     """
 
     days_per_second: float = 50.0
@@ -36,6 +37,7 @@ class Scenario:
     fail_at: int = 150
     fail_seconds: float = 2.5
     refuse_at: int = 40
+    faraway_ttl_seconds: float = 10.0
     endpoint_secrets: dict[str, str] = field(
         default_factory=lambda: {name: new_secret() for name in (DESK, JOURNAL, FARAWAY)},
         repr=False,
@@ -64,6 +66,7 @@ class Scenario:
                 self.endpoint_secrets[name],
                 max_retries=self.max_retries,
                 retry_delay_seconds=self.retry_delay_seconds,
+                ttl_seconds=self.faraway_ttl_seconds if name == FARAWAY else None,
             )
             for name, port in ports.items()
         ]

@@ -48,6 +48,8 @@ def _seen(evidence: Evidence, ledger: list[Receipt], alerts: int) -> Iterator[tu
             )
     if dead := next((fact for fact in evidence.deliveries if fact.reason == "exhausted"), None):
         yield "exhausted", f"{dead.endpoint}: the first delivery has used up its retries"
+    if late := next((fact for fact in evidence.deliveries if fact.status == "expired"), None):
+        yield "expired", f"{late.endpoint}: its breaker is open; the first that waited has expired"
     if alerts:
         yield "alert", "the first alert has arrived at the Bot API"
 
