@@ -250,7 +250,7 @@ def _wrong_status(
     seen = {entry["key"] for entry in ledger}
     for row in deliveries:
         if row["status"] == "delivered" and row["id"] not in acted:
-            # 409 after an attempt without proof of refusal counts as delivered (design, outcomes).
+            # 409 after an attempt without proof of refusal counts as delivered (docs/lifecycle.md).
             how = "was seen" if row["id"] in seen else "was never seen"
             verdict.finds("wrong_status", f"{row['id']} is delivered; by the ledger it {how}")
         if row["status"] != "delivered" and row["id"] in acted and not row["maybe_received"]:

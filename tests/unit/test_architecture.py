@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE_ROOTS = (ROOT / "app", ROOT / "worker")
 DOOR = "signalpost"
 
-# The layers of design.md section 8, lowest first: a module imports from its own layer and those
+# The layers of docs/architecture.md, lowest first: a module imports from its own layer and those
 # below. A name stands for the module, and for the package with all that is in it.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"signalpost.core", "signalpost.errors"}),

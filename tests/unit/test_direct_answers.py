@@ -19,7 +19,7 @@ FIELDS = st.sampled_from(["signal_id", "status", "server_timestamp", "message", 
 
 
 def test_the_kit_s_answer_is_read() -> None:
-    """All fields of design come through, and a field that is not known is left out."""
+    """Every field of an answer comes through, and one that is not known is left out."""
     body = {
         "signal_id": "8f14e45f-ceea-8167-9a36-dedd4bea2543",
         "status": "received",

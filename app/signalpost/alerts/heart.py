@@ -23,7 +23,7 @@ TIMEOUT_SECONDS = 15.0
 """For one beat, all steps together."""
 LOOK_SECONDS = 30.0
 UNSENT_SECONDS = 300.0
-"""No alert may wait longer than this while the heart beats (design.md, section 7)."""
+"""No alert may wait longer than this while the heart beats."""
 
 
 class Heart:

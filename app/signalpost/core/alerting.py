@@ -1,6 +1,6 @@
 """The kinds of alerts, which of them may be quiet, and the pace at which messages go out.
 
-Pure. An alert that tells of the end of a delivery is never quiet (design.md, promise 2).
+Pure. An alert that tells of the end of a delivery is never quiet: no end is silent.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ LEGAL_MOVES: dict[tuple[Status, Status], str] = {
 """Every move that may happen, with its cause; whatever is not here is a bug."""
 
 MIN_LIFE_SECONDS = 0.1
-"""An attempt is begun only with at least this much life left (design.md, the last check)."""
+"""An attempt is begun only with at least this much life left."""
 
 LIFE_FOR_RETRIES = 0.9
 """The part of a life that the waits between its retries may take."""
@@ -190,7 +190,7 @@ def settle(standing: Standing, claim_id: UUID, decision: Decision) -> Decision |
     """Tell what a claim's news changes: its own decision, a late success, or nothing.
 
     The claim id is the fencing token: only the claim in flight moves the delivery. A success from
-    any other claim, however old, still makes it delivered, because it is (design.md, late news).
+    any other claim, however old, still makes it delivered, because it is.
     A delivery that was withdrawn meanwhile ends so, unless it was accepted.
     """
     if standing.status is Status.SENDING and standing.claim_id == claim_id:

@@ -1,6 +1,6 @@
 """What an attempt brought back (:class:`Answer`) and what it meant (:class:`Verdict`).
 
-Pure: the table of design.md section 6 in code. Nothing here reads a clock or draws chance.
+Pure: the table of docs/lifecycle.md, "How an attempt moves it". Reads no clock, draws no chance.
 """
 
 from __future__ import annotations

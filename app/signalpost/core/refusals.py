@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from signalpost.core.outcomes import Answer
 
 REFUSING_STATUSES = frozenset({401, 403, 404})
-"""The first of these from an endpoint alerts at once (design.md, section 6)."""
+"""The first of these from an endpoint alerts at once: it concerns all that goes there."""
 
 
 def refusal(answer: Answer, started_at: datetime) -> dict[str, str] | None:

@@ -76,7 +76,7 @@ Instant = Annotated[datetime, BeforeValidator(instant)]
 class Signal(BaseModel):
     """One trading instruction of a producer; immutable, and checked when it is made.
 
-    Raises errors.SignalError, one line for each broken rule (design.md, section 5). Numbers may be
+    Raises errors.SignalError, one line for each broken rule (docs/signing.md). Numbers may be
     Decimal, int, str or float and keep their digits; times need a time zone and are kept in UTC.
     The body is made once, here: changing `payload` afterwards does not change what is sent.
     Its repr shows labels only, since prices, reason and payload must not reach logs.

@@ -48,7 +48,7 @@ MAX_TOLERANCE_SECONDS = 3600
 
 
 class Receiver(Generic[Connected]):
-    """An ASGI app that answers as design.md section 5 says; mount it under any path.
+    """An ASGI app that verifies, remembers and answers; mount it under any path.
 
     201 accepted, 200 duplicate, 503 with Retry-After for a duplicate of one still under way, 401
     unverified, 413 too large, 422 bad fields, past the expiry or out of order, 500 where the

@@ -29,7 +29,7 @@ OVERDUE_SECONDS = 10.0
 """A due delivery that nobody has claimed for this long: the rescue would have had it in 3 s."""
 
 SILENT_SECONDS = 10.0
-"""A worker that has not renewed for this long is taken for dead (design.md, liveness)."""
+"""A worker that has not renewed for this long is taken for dead, and its claims are taken back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ FAILURES = 5
 DEAD_FOR_SECONDS = 300.0
 """For so long the attempts of a dead letter count among the failed ones."""
 OVERDUE_SECONDS = 60.0
-"""Nothing may be due for longer than this without being taken (design.md, section 7)."""
+"""Nothing may be due for longer than this without being taken; else it is told (docs/alerts.md)."""
 GONE_SECONDS = 30.0
 """A worker that has neither renewed nor been stopped in order for so long is gone."""
 SUCCESS_SECONDS = 300.0

@@ -1,4 +1,4 @@
-"""One frozen settings class and the order in which its values are looked for (design.md, 7).
+"""One frozen settings class and the order in which its values are looked for (docs/settings.md).
 
 Nothing here reads `os.environ` by itself: the caller hands its environment over.
 """
