@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -44,17 +47,43 @@ def watch(look: Callable[[], None], away: Callable[[str], None], *, seconds: flo
     matter, and the next look tries again. At the first look such trouble is an error like any.
     """
     well_once = False
-    while True:
-        began = time.monotonic()
-        try:
-            look()
-            well_once = True
-        except Exception as error:
-            if not (well_once and passes(error)):
-                raise
-            away(explain(error))
-        sys.stdout.flush()
-        time.sleep(max(0.0, seconds - (time.monotonic() - began)))
+    with _remembered_interrupts() as interrupts:
+        while not interrupts:
+            began = time.monotonic()
+            try:
+                look()
+                well_once = True
+            except Exception as error:
+                if not (well_once and passes(error)):
+                    raise
+                away(explain(error))
+            sys.stdout.flush()
+            if not interrupts:
+                time.sleep(max(0.0, seconds - (time.monotonic() - began)))
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _remembered_interrupts() -> Iterator[list[int]]:
+    """Note each Ctrl-C as well as raising it.
+
+    Python drops an exception that is raised inside a finalizer or a weak reference's callback, and
+    a look at the database runs many of both: the Ctrl-C that fell there would be lost.
+    """
+    seen: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - a handler's form
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    former = signal.getsignal(signal.SIGINT)
+    # A shell's background job ignores Ctrl-C, which is meant for another.
+    if former is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def draw(lines: Sequence[str]) -> None:
