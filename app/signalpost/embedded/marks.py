@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["Ending", "end_marked", "marked", "marks"]
+__all__ = ["Ending", "end_marked", "lineage", "marked", "marks"]
 
 # With an underscore, since these are no settings: nobody is to write them.
 OWNER = "_SIGNALPOST_OWNER"
@@ -58,7 +58,7 @@ def marked(owner: Path) -> dict[psutil.Process, Ending]:
     """Every living process that carries the mark of `owner`, but for us and our ancestors."""
     wanted = str(owner.resolve())
     found = {}
-    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    ours = lineage()
     for process in psutil.process_iter():
         if process.pid not in ours and _alive(process):
             environment = _environment(process)
@@ -100,6 +100,18 @@ def _ask_to_end(family: Mapping[psutil.Process, Ending]) -> None:
         if _parent(process) not in pids:
             with suppress(psutil.Error):
                 process.send_signal(ending.number)
+
+
+def lineage() -> set[int]:
+    """The process ids of this process and of its ancestors, as many as there are to be seen."""
+    found = {os.getpid()}
+    # A warden looks in the very moment in which its parent ends: what is known by then counts.
+    with suppress(psutil.Error):
+        process = psutil.Process()
+        while parent := process.parent():
+            found.add(parent.pid)
+            process = parent
+    return found
 
 
 def _environment(process: psutil.Process) -> Mapping[str, str]:
