@@ -24,6 +24,7 @@ from signalpost.repository.enqueueing import Life, NewSignal, Way, enqueue
 from signalpost.repository.records import Record
 from tests import receivers, rows
 from tests.engines import SEALED, engine_rig
+from tests.processes import wait_for
 from tests.waiting import until
 
 LIFE = Life(default_ttl_seconds=600)
@@ -213,6 +214,34 @@ def test_an_exit_never_overtakes_its_own_key_on_an_unordered_endpoint(engine: En
         end(connection, next(c for c in rest.claims if c.delivery_id == entry))
         last = claims.claim_due(connection, worker_id=uuid4(), limit=100).claims
     assert [claim.delivery_id for claim in last] == [waits]
+
+
+def test_of_two_that_supersede_at_once_one_is_left(engine: Engine) -> None:
+    """Who enqueues with a key while another transaction does waits for it, then takes its place."""
+    way, done = Way(supersede_key="stop"), []
+    with engine.begin() as connection:
+        rows.add_endpoint(connection, name="desk")
+
+    def second() -> None:
+        with engine.begin() as connection:
+            done.extend(put(connection, way=way))
+
+    with engine.begin() as connection:
+        [older] = put(connection, way=way)
+        other = threading.Thread(target=second)
+        other.start()
+        wait_for(lambda: _waiting_for_locks(engine) == 1, 10, "the second one")
+    other.join(10)
+
+    with engine.begin() as connection:
+        assert rows.delivery(connection, older)["status"] == "superseded"
+        assert [rows.delivery(connection, one)["status"] for one in done] == ["pending"]
+
+
+def _waiting_for_locks(engine: Engine) -> int:
+    with engine.begin() as connection:
+        question = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        return int(connection.execute(text(question)).scalar_one())
 
 
 def test_a_newer_signal_supersedes_and_waits_for_what_is_under_way(engine: Engine) -> None:

@@ -63,6 +63,8 @@ _NOW = "COALESCE(CAST(:now AS timestamptz), statement_timestamp())"
 # The lock timeout is set where the rows to insert are read, hence before the first wait, and
 # without a round trip of its own. In our own transaction a server that is set to forget its last
 # commits in a crash is told to keep this one. A caller's own transaction keeps the values it has.
+# Where signals supersede, calls of one key go one after the other, and only then have their place:
+# of two at once each would miss the other, and the older one would go out beside the newer.
 _INSERT = text(rf"""
 WITH limits AS MATERIALIZED (
     SELECT set_config(
@@ -82,8 +84,14 @@ WITH limits AS MATERIALIZED (
         CAST(:instruments AS text[]), CAST(:sides AS text[]), CAST(:actions AS text[]),
         CAST(:expiries AS timestamptz[]), CAST(:confidences AS numeric[]), CAST(:ranks AS int[])
     ) AS given (id, key, body, instrument, side, action, expires_at, confidence, rank)
+), alone AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock(hashtextextended(
+        concat_ws(' ', 'signalpost', CAST(:producer_id AS text), CAST(:supersede_key AS text)), 0))
+    FROM limits
+    WHERE CAST(:supersede_key AS text) IS NOT NULL AND limits.lock_timeout IS NOT NULL
 ), call AS MATERIALIZED (
     SELECT COALESCE(CAST(:call AS bigint), nextval('signalpost.positions')) AS number
+    FROM (SELECT count(*) FROM alone) waited
 ), targets AS MATERIALIZED (
     SELECT id, name, ttl_seconds, ordered, NOT :everywhere AS named, sides, actions,
         min_confidence, producers,
