@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as Disconnected
 from sqlalchemy import Engine
@@ -78,6 +79,15 @@ def test_without_tls_nothing_is_checked(redis_url: str) -> None:
     """A plain Redis is used as it is, with a file of certificates set or not."""
     assert ping_as_consumer(settings_of(REDIS_URL=redis_url))
     assert create_app(settings_of(REDIS_URL=redis_url)).conf.broker_use_ssl is None
+
+
+def test_the_tasks_are_of_one_app_alone() -> None:
+    """Another Celery app of the process, made before or after, does not take them over."""
+    create_app(settings_of())
+    other = Celery("other", set_as_current=False)
+    other.finalize()
+    create_app(settings_of()).finalize()
+    assert [name for name in other.tasks if name.startswith("signalpost")] == []
 
 
 def test_alerts_at_the_very_end_are_left_to_the_ops_worker() -> None:

@@ -24,9 +24,12 @@ class TryAgain(Exception):
 
 
 def register(app: Celery, runtime: Runtime) -> None:
-    """Define the tasks on the app; their arguments and results are ids and labels only."""
+    """Define the tasks on the app alone, and on no other app of the process.
 
-    @app.task(name=broker.DELIVER_TASK, bind=True, max_retries=None)
+    Their arguments and results are ids and labels only.
+    """
+
+    @app.task(name=broker.DELIVER_TASK, bind=True, max_retries=None, shared=False)
     def deliver(self: Any, delivery_id: str) -> str:
         report = runtime.engine.deliver(UUID(delivery_id))
         if report.shutting_down:
@@ -37,16 +40,16 @@ def register(app: Celery, runtime: Runtime) -> None:
         return report.line()
 
     # As long as all the lines of a tally, which Celery would cut.
-    @app.task(name=broker.DRAIN_TASK, resultrepr_maxsize=64 * 1024)
+    @app.task(name=broker.DRAIN_TASK, resultrepr_maxsize=64 * 1024, shared=False)
     def drain() -> dict[str, Any]:
         tally = runtime.engine.drain()
         return {**tally, "attempts": tally.lines}
 
-    @app.task(name=broker.ALERT_TASK)
+    @app.task(name=broker.ALERT_TASK, shared=False)
     def alert(alert_id: int) -> list[str]:
         return [sent.line() for sent in runtime.alerts.send(alert_id)]
 
-    @app.task(name=broker.PRUNE_TASK)
+    @app.task(name=broker.PRUNE_TASK, shared=False)
     def prune() -> int:
         return runtime.prune()
 

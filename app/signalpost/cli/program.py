@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from signalpost.cli.explaining import explain
+from signalpost.cli.interrupting import interrupts_kept
 
 __all__ = ["root", "run"]
 
@@ -102,10 +103,11 @@ def root(ctx: click.Context) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    # Of a connection that Ctrl-C broke in mid-statement the pool would tell by a traceback.
-    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     try:
-        result: Any = root.main(args=words, prog_name="signalpost", standalone_mode=False)
+        # Of a connection that Ctrl-C broke in mid-statement the pool would tell by a traceback.
+        logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+        with interrupts_kept():
+            result: Any = root.main(args=words, prog_name="signalpost", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
         return 130
     except SystemExit as leaving:

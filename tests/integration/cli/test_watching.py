@@ -7,6 +7,7 @@ import pty
 import signal
 import struct
 import subprocess
+import sys
 import termios
 from contextlib import suppress
 from uuid import UUID
@@ -15,6 +16,7 @@ from sqlalchemy import Engine, text
 
 from tests.integration.cli.operators import LINE, Operator
 from tests.integration.test_replay import wait_until_blocked
+from tests.pages import ROOT
 from tests.processes import Program, clean_environment, signalpost, wait_for
 from tests.proxy import Proxy
 
@@ -55,6 +57,25 @@ def test_ctrl_c_in_mid_statement_is_a_quiet_end(operator: Operator, engine: Engi
 
     assert code == 130
     assert "Traceback" not in program.output
+
+
+def test_no_interrupt_is_lost_whenever_it_comes(bystander: Operator) -> None:
+    """Ctrl-C ends a watch quietly at any moment, also where Python drops what is raised."""
+    module = "tests.integration.cli.interrupted_looks"
+    told = subprocess.run(
+        [sys.executable, "-m", module, "20"],
+        env={**clean_environment(), **bystander.environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+    assert told.returncode == 0, told.stderr
+    found = json.loads(told.stdout)
+    assert found["moments"] >= 20
+    assert found["others"] == {}
 
 
 def test_a_watched_status_in_json_is_one_line_a_look(bystander: Operator) -> None:
