@@ -22,7 +22,7 @@ SERVICE_VARIABLES := $(filter \
 CLEAN := env $(addprefix -u ,$(SERVICE_VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test cover check fmt docs lock clean
+.PHONY: help demo up test cover chaos check fmt docs lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: check ## run every check and every test
 cover: check ## run every test and count branch coverage, worker processes included (slow)
 	@$(CLEAN) $(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=term \
 		--cov-fail-under=$(COVERAGE_MIN) $(ARGS)
+
+chaos: $(STAMP) ## break everything for MINUTES=5 by SEED=n, and hold all ledgers together
+	@$(CLEAN) $(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 check: $(STAMP) ## lint, format, types and generated pages, without changing a file
 	@failed=; \

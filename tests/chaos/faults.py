@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
 from redis.exceptions import RedisError
 
 from signalpost.demo.telegram_standin import BAD_GATEWAY
-from tests.chaos.plan import ENDPOINTS
+from tests.chaos.plan import CLOCK, ENDPOINTS
 from tests.chaos.stage import Kept, Stage
 
 Heal = Callable[[], object]
@@ -39,14 +40,39 @@ def _receiver(stage: Stage, mode: str) -> Heal:
 
 
 def _link(stage: Stage, link: str, fault: str) -> Heal:
-    name = stage.chance.choice(ENDPOINTS) if link == "receiver" else link
-    # Slow: so long that what was claimed with some seconds to live has none when it is known.
-    seconds = 3.0 if fault == "slow" else 0.05
+    # The strategies are spared half the time, or little would be under way.
+    names = [link, f"strategy_{link}"][: stage.chance.choice([1, 2])]
+    if link == "receiver":
+        names = [stage.chance.choice(ENDPOINTS)]
+    # Slow: so long that what was claimed with some seconds to live has none when it is known, and
+    # that requests are long under way without timing out.
+    slow = 1.8 if link == "receiver" else 3.0
+    seconds = slow if fault == "slow" else 0.05
     fault = "delay" if fault == "slow" else fault
-    stage.links.order(link=name, fault=fault, seconds=seconds)
+    for name in names:
+        stage.links.order(link=name, fault=fault, seconds=seconds)
     if fault == "reset":
         return nothing
-    return lambda: stage.links.order(link=name, fault="none")
+
+    def heal() -> None:
+        for name in names:
+            stage.links.order(link=name, fault="none")
+
+    return heal
+
+
+def _kill_all(stage: Stage) -> Heal:
+    for name in stage.workers:
+        if "deliver" in name:
+            _kill(stage.workers[name], signal.SIGKILL)
+    return nothing
+
+
+def _clock_off(stage: Stage) -> Heal:
+    """So far that receivers would refuse the signature: a request that goes out would show."""
+    seconds = stage.chance.choice([-400.0, 400.0, 3600.0])
+    (stage.folder / CLOCK).write_text(str(seconds))
+    return (stage.folder / CLOCK).unlink
 
 
 def _kill(kept: Kept, number: signal.Signals) -> Heal:
@@ -112,10 +138,33 @@ def _strategy(stage: Stage) -> Heal:
     return _kill(stage.strategies[name], signal.SIGKILL)
 
 
+def _strategy_in(link: str, fault: str) -> Callable[[Stage], Heal]:
+    """Kill every strategy while it waits for the answer to what it has just sent.
+
+    With a deaf database its COMMIT was carried out and it does not know; with a Redis that hears
+    nothing it has committed and could not announce.
+    """
+
+    def act(stage: Stage) -> Heal:
+        stage.links.order(link=link, fault=fault)
+        time.sleep(0.4)
+        for name in stage.strategies:
+            _kill(stage.strategies[name], signal.SIGKILL)
+        stage.links.order(link=link, fault="reset")
+        return nothing
+
+    return act
+
+
 _KINDS: dict[str, Callable[[Stage], Heal]] = {
     "kill_deliver": lambda stage: _kill(stage.delivering(), signal.SIGKILL),
     "term_deliver": lambda stage: _kill(stage.delivering(), signal.SIGTERM),
     "kill_ops": lambda stage: _kill(stage.workers["ops"], signal.SIGKILL),
+    "kill_every_deliver": _kill_all,
+    "term_ops": lambda stage: _kill(stage.workers["ops"], signal.SIGTERM),
+    "term_beat": lambda stage: _kill(stage.workers["beat"], signal.SIGTERM),
+    "freeze_ops": lambda stage: _freeze(stage.workers["ops"].program.pid),
+    "clock_off": _clock_off,
     "kill_beat": lambda stage: _kill(stage.workers["beat"], signal.SIGKILL),
     "freeze_deliver": lambda stage: _freeze(stage.delivering().program.pid),
     "freeze_redis": _freeze_redis,
@@ -131,4 +180,6 @@ _KINDS: dict[str, Callable[[Stage], Heal]] = {
     "postgres_read_only": _read_only,
     "telegram_down": _telegram,
     "kill_strategy": _strategy,
+    "kill_strategy_unpublished": _strategy_in("strategy_redis", "hold"),
+    "kill_strategy_in_commit": _strategy_in("strategy_postgres", "deaf"),
 }

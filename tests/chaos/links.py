@@ -96,11 +96,12 @@ class Link:
         return port
 
     def order(self, fault: str, seconds: float) -> None:
-        """Be `none`, `delay` each piece, `refuse`, `hold` (say nothing more) or `reset` all once.
+        """Be `none`, `delay` each piece, `refuse`, `hold` or `deaf`, or `reset` all once.
 
-        What was held is never said; heal a hold by a reset, as a network does.
+        `hold` lets nothing more through, `deaf` loses only what comes back. What was lost is never
+        said; both are healed by a reset, as in a network.
         """
-        if self.fault == "hold" or fault in ("reset", "refuse"):
+        if self.fault in ("hold", "deaf") or fault in ("reset", "refuse"):
             for writers in list(self.open):
                 for writer in writers:
                     _reset(writer)
@@ -133,7 +134,7 @@ class Link:
             while data := await source.read(65536):
                 if seen is not None and self.log is not None:
                     self._note(seen.feed(data, time.time()))
-                if self.fault == "hold":
+                if self.fault == "hold" or (self.fault == "deaf" and seen is None):
                     continue
                 if self.fault == "delay":
                     await asyncio.sleep(self.seconds)
@@ -163,7 +164,7 @@ async def run(folder: Path, targets: list[str]) -> None:
     for target in targets:
         name, _, address = target.partition("=")
         host, _, port = address.rpartition(":")
-        to_receiver = name not in ("postgres", "redis")
+        to_receiver = not name.endswith(("postgres", "redis"))
         links[name] = Link(name, host, int(port), log if to_receiver else None, lag)
     ports = {name: await link.serve() for name, link in links.items()}
     print(json.dumps(ports), flush=True)

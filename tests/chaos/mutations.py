@@ -37,15 +37,35 @@ MUTATIONS = (
         "app/signalpost/engine.py",
         "    async def _rescue(self) -> None:\n",
         "    async def _rescue(self) -> None:\n        return\n",
-        "kill_redis_lose_data",
+        "kill_redis_lose_data,kill_every_deliver",
         "lost",
+    ),
+    Mutation(
+        "no claim of the dead is taken back",
+        "app/signalpost/vigil.py",
+        "        if not self._lease.may_take_back:\n",
+        "        if self._lease.may_take_back or not self._lease.may_take_back:\n",
+        "kill_every_deliver,receiver_timeout",
+        "lost",
+    ),
+    Mutation(
+        "acknowledged before it is recorded",
+        "app/signalpost/dispatch.py",
+        "        claim = flight.claim\n        flight.task",
+        "        claim = flight.claim\n"
+        "        from signalpost.core.outcomes import Phase as P\n"
+        "        early = Answer(P.ANSWERED, 0.0, status_code=200)\n"
+        "        await self._records.put(self.judge(claim, early))\n"
+        "        flight.task",
+        "receiver_error,receiver_timeout",
+        "wrong_status",
     ),
     Mutation(
         "no claim id in the record",
         "app/signalpost/core/lifecycle.py",
         "    if standing.status is Status.SENDING and standing.claim_id == claim_id:\n",
         "    if standing.status is Status.SENDING:\n",
-        "freeze_deliver,receiver_timeout",
+        "link_receiver_slow,freeze_deliver",
         "duplicated",
     ),
     Mutation(
@@ -53,7 +73,7 @@ MUTATIONS = (
         "app/signalpost/dispatch.py",
         "    def _last_check(self, flight: Flight) -> Failure | None:\n",
         "    def _last_check(self, flight: Flight) -> Failure | None:\n        return None\n",
-        "link_postgres_slow",
+        "link_postgres_slow,freeze_deliver",
         "late",
     ),
     Mutation(
@@ -63,6 +83,62 @@ MUTATIONS = (
         'Status.EXPIRED: "none"}',
         "receiver_error",
         "silent",
+    ),
+    Mutation(
+        "alerts outside the transaction",
+        "app/signalpost/repository/records.py",
+        "        alerts = {row.id: row.alert_id for row in moved if row.alert_id is not None}\n",
+        "        alerts = {row.id: row.alert_id for row in moved if row.alert_id is not None}\n"
+        "        if alerts:\n"
+        "            import threading\n"
+        '            taken = text("DELETE FROM signalpost.alerts WHERE id = ANY(:ids) "\n'
+        '                "RETURNING kind, delivery_id, endpoint_id")\n'
+        '            told = connection.execute(taken, {"ids": list(alerts.values())}).all()\n'
+        "            url = connection.engine.url\n"
+        "            def later() -> None:\n"
+        "                from sqlalchemy import create_engine\n"
+        "                with create_engine(url).begin() as own:\n"
+        "                    for row in told:\n"
+        '                        own.execute(text("INSERT INTO signalpost.alerts "\n'
+        '                            "(kind, delivery_id, endpoint_id) VALUES (:k, :d, :e)"),\n'
+        '                            {"k": row[0], "d": row[1], "e": row[2]})\n'
+        "            threading.Timer(0.5, later).start()\n"
+        "            alerts = {}\n",
+        "receiver_error,kill_every_deliver,kill_every_deliver",
+        "silent",
+    ),
+    Mutation(
+        "the order is not kept",
+        "app/signalpost/repository/enqueueing.py",
+        "        CAST(:priority AS smallint), targets.ordered, "
+        "CASE WHEN targets.ordered THEN 'new' END,\n",
+        "        CAST(:priority AS smallint), false, NULL,\n",
+        "receiver_error,link_receiver_refuse",
+        "misordered",
+    ),
+    Mutation(
+        "exits overtake their own key",
+        "app/signalpost/repository/taking.py",
+        "          AND o.status IN ('pending', 'sending') AND o.position < d.position))\"\"\"\n",
+        '          AND false AND o.position < d.position))"""\n',
+        "receiver_error,link_receiver_refuse",
+        "misordered",
+    ),
+    Mutation(
+        "pauses hold nothing",
+        "app/signalpost/core/pausing.py",
+        "        if high and self.entries_only:\n",
+        "        if high or not high:\n",
+        "kill_ops",
+        "wrong_status",
+    ),
+    Mutation(
+        "a clock that is off signs all the same",
+        "app/signalpost/clock.py",
+        "        return self.clock_off_seconds <= CLOCK_TOLERANCE_SECONDS\n",
+        "        return True\n",
+        "clock_off",
+        "altered",
     ),
     Mutation(
         "a timeout is taken for a delivery",
@@ -100,7 +176,7 @@ def tried(mutation: Mutation, seed: int, minutes: float) -> dict[str, int]:
         mutated.write_text(text.replace(mutation.before, mutation.after))
         paths = [Path(scratch, "app"), Path(scratch, "worker"), Path(scratch)]
         argv = [sys.executable, "-m", "tests.chaos", f"--minutes={minutes}", f"--seed={seed}"]
-        argv += [f"--faults={mutation.faults}", "--every=5", "--drain=30"]
+        argv += [f"--faults={mutation.faults}", "--every=5", "--drain=25", "--strategies=2"]
         subprocess.run(
             argv,
             cwd=scratch,
@@ -122,7 +198,7 @@ def main(names: Sequence[str]) -> int:
     for mutation in MUTATIONS:
         if names and mutation.name not in names:
             continue
-        counts = tried(mutation, seed=1, minutes=0.6)
+        counts = tried(mutation, seed=1, minutes=0.75)
         rose = counts[mutation.count]
         missed += not rose
         told = "noticed" if rose else "NOT NOTICED"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ENDPOINTS = ("desk", "journal", "slow")
+ORDERED = ("desk",)
+CLOCK = "CHAOS_CLOCK"
+"""The variable, and the file it names: by how many seconds the workers' wall clock is off."""
 RECEIVER_MODES = (
     "error",
     "busy",
@@ -33,9 +36,14 @@ class Kind:
 KINDS = (
     Kind("kill_deliver"),
     Kind("term_deliver"),
+    Kind("kill_every_deliver"),
     Kind("kill_ops"),
+    Kind("term_ops"),
     Kind("kill_beat"),
+    Kind("term_beat"),
     Kind("freeze_deliver", 12, 16),
+    Kind("freeze_ops", 12, 16),
+    Kind("clock_off", 4, 10),
     Kind("freeze_redis", 2, 8),
     Kind("kill_redis_keep_data", 0, 3),
     Kind("kill_redis_lose_data", 0, 3),
@@ -50,17 +58,25 @@ KINDS = (
     Kind("link_redis_reset"),
     Kind("link_redis_hold", 5, 15),
     Kind("link_redis_delay", 3, 8),
+    Kind("link_redis_deaf", 3, 10),
+    Kind("link_redis_refuse", 3, 8),
     Kind("link_postgres_reset"),
     Kind("link_postgres_hold", 3, 14),
     Kind("link_postgres_delay", 3, 8),
+    Kind("link_postgres_deaf", 3, 10),
+    Kind("link_postgres_refuse", 3, 8),
     Kind("link_postgres_slow", 6, 10),
     Kind("link_receiver_reset"),
     Kind("link_receiver_hold", 3, 8),
     Kind("link_receiver_delay", 3, 8),
+    Kind("link_receiver_slow", 15, 20),
     Kind("link_receiver_refuse", 3, 8),
+    Kind("link_receiver_deaf", 3, 8),
     *(Kind(f"receiver_{mode}", 2, 8) for mode in RECEIVER_MODES),
     Kind("telegram_down", 5, 15),
     Kind("kill_strategy"),
+    Kind("kill_strategy_unpublished"),
+    Kind("kill_strategy_in_commit"),
 )
 BY_NAME = {kind.name: kind for kind in KINDS}
 
@@ -79,19 +95,37 @@ class Fault:
         """Seconds after the start when it is healed."""
         return self.at + self.seconds
 
+    @property
+    def victim(self) -> str:
+        """What it befalls; two at once on one victim would heal each other."""
+        for victim in ("redis", "postgres", "telegram", "ops", "clock"):
+            if victim in self.kind:
+                return victim
+        return "receiver" if "receiver" in self.kind else self.kind
 
-def schedule(seed: int, length: float, kinds: Sequence[str], every: float) -> list[Fault]:
-    """Faults over `length` seconds, one about every `every` seconds, all kinds before any twice."""
+
+def schedule(
+    seed: int, length: float, kinds: Sequence[str], every: float, calm: float = 2.0
+) -> list[Fault]:
+    """Faults over `length` seconds, one about every `every` seconds, all kinds before any twice.
+
+    For `calm` seconds at the beginning and at the end nothing goes wrong.
+    """
     chance = random.Random(seed)
     faults: list[Fault] = []
-    at = 2.0
+    at = calm
     bag: list[str] = []
-    while at < length:
+    while at < length - calm:
         if not bag:
             bag = list(kinds)
             chance.shuffle(bag)
         kind = BY_NAME[bag.pop()]
         seconds = round(chance.uniform(kind.shortest, kind.longest), 2)
-        faults.append(Fault(round(at, 2), kind.name, seconds, len(faults)))
+        fault = Fault(round(at, 2), kind.name, seconds, len(faults))
+        busy = [f.end for f in faults if f.victim == fault.victim]
+        if max(busy, default=0.0) + 1 > fault.at:
+            fault = replace(fault, at=round(max(busy) + 1, 2))
+        if fault.at < length - calm:
+            faults.append(fault)
         at += chance.uniform(0.5, 1.5) * every
-    return faults
+    return sorted(faults, key=lambda fault: fault.at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,6 +16,9 @@ from tests.chaos.verdict import Verdict, lines_of
 
 WIDTH, HEIGHT, LEFT, TOP = 1000, 240, 50, 20
 SHOWN = 5
+WINDOW, RECOVERED = 3, 0.8
+"""Recovered is who, over so many seconds, has this share of what is enqueued accepted."""
+AFTERMATH_SECONDS = 10
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -25,45 +29,70 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 def write_json(path: Path, seed: int, faults: Sequence[Fault], verdict: Verdict) -> None:
     """`build/chaos.json`, with integers for those who compare runs."""
-    path.parent.mkdir(exist_ok=True)
     facts = {
         "seed": seed,
         "signals": verdict.signals,
         "faults": len(faults),
         **verdict.counts,
-        "duplicates_with_a_cause": verdict.causes.total(),
-        "deliveries": dict(verdict.statuses),
     }
     path.write_text(json.dumps(facts, indent=2) + "\n")
 
 
-def table(
-    verdict: Verdict, faults: Sequence[Fault], recovered: dict[int, float], begun: float
-) -> str:
+def table(seed: int, verdict: Verdict, faults: Sequence[Fault], begun: float) -> str:
     """The faults with what they cost, the counts, and the first of what was found."""
-    lines = ["", f"{'at s':>6} {'for s':>6} {'recovered after s':>18}  fault"]
-    for fault in faults:
-        after = recovered.get(fault.number)
-        told = "not seen" if after is None else f"{after:.1f}"
-        lines.append(f"{fault.at:6.1f} {fault.seconds:6.1f} {told:>18}  {fault.kind}")
+    recovered = recoveries(verdict, faults, begun)
+    lines = ["", f"seed {seed}", "", f"{'at s':>7} {'for s':>6} {'recovered in s':>15}  fault"]
+    lines += [
+        f"{fault.at:7.1f} {fault.seconds:6.1f} {recovered[fault.number]:>15}  {fault.kind}"
+        for fault in faults
+    ]
     calm, storm = _apart(verdict, faults, begun)
+    again = verdict.causes.total()
+    share = again / max(len(verdict.latencies), 1)
     lines += [
         "",
         f"signals     {verdict.signals}",
         "deliveries  " + ", ".join(f"{n} {status}" for status, n in verdict.statuses.items()),
         (
-            f"latency     calm p50 {median(calm) * 1000 if calm else 0:.0f} ms, "
-            f"p99 {quantile(calm, 0.99) * 1000:.0f} ms; "
-            f"during faults p50 {median(storm) if storm else 0:.2f} s, "
+            f"latency     apart from faults p50 {median(calm) * 1000 if calm else 0:.0f} ms, "
+            f"p99 {quantile(calm, 0.99) * 1000:.0f} ms ({len(calm)} deliveries); "
+            f"around faults p50 {median(storm) if storm else 0:.2f} s, "
             f"p99 {quantile(storm, 0.99):.2f} s (enqueue to the first acceptance)"
         ),
-        "duplicates  " + (_told(verdict.causes) or "none"),
+        f"repeats     {again} ({share:.2%}), each explained: {_told(verdict.causes) or 'none'}",
         "",
     ]
     for kind, found in verdict.found.items():
         lines.append(f"{kind:<13} {len(found)}")
         lines += [f"    {text}" for text in found[:SHOWN]]
     return "\n".join(lines)
+
+
+def recoveries(verdict: Verdict, faults: Sequence[Fault], begun: float) -> dict[int, str]:
+    """For each fault: seconds from its end until as much is accepted as is enqueued.
+
+    Nothing is told where the next fault came first.
+    """
+    accepted = Counter(int(at + seconds - begun) for at, seconds in verdict.latencies)
+    enqueued = Counter(int(at - begun) for at, _ in verdict.latencies)
+
+    def sums(counts: Counter[int], second: int) -> int:
+        return sum(counts[second + offset] for offset in range(WINDOW))
+
+    told: dict[int, str] = {}
+    last = max(enqueued, default=0)
+    for fault in faults:
+        others = [f.at for f in faults if f.end > fault.end and f is not fault]
+        second = ceil(fault.end)
+        while second + WINDOW <= last + 1 and (
+            sums(enqueued, second) == 0
+            or sums(accepted, second) < RECOVERED * sums(enqueued, second)
+        ):
+            second += 1
+        after = max(0.0, second - fault.end)
+        interrupted = min(others, default=float("inf")) < second
+        told[fault.number] = f"> {after:.0f}, next" if interrupted else f"{after:.0f}"
+    return told
 
 
 def _told(causes: Counter[str]) -> str:
@@ -77,12 +106,12 @@ def _apart(
     calm: list[float] = []
     storm: list[float] = []
     for at, seconds in verdict.latencies:
-        hit = any(begun + f.at - 1 < at < begun + f.end + 15 for f in faults)
+        hit = any(begun + f.at - 1 < at < begun + f.end + AFTERMATH_SECONDS for f in faults)
         (storm if hit else calm).append(seconds)
     return calm, storm
 
 
-def picture(path: Path, folder: Path, faults: Sequence[Fault], begun: float) -> None:
+def picture(path: Path, seed: int, folder: Path, faults: Sequence[Fault], begun: float) -> None:
     """Acceptances and enqueues a second over time, the faults as bands, as SVG."""
     accepted = Counter(int(e["at"] - begun) for e in lines_of(folder / LEDGER) if e["acted"])
     enqueued: Counter[int] = Counter()
@@ -123,10 +152,9 @@ def picture(path: Path, folder: Path, faults: Sequence[Fault], begun: float) -> 
         f'<text x="{LEFT}" y="{HEIGHT + TOP + 16}">0 s</text>',
         f'<text x="{WIDTH - 40}" y="{HEIGHT + TOP + 16}">{seconds} s</text>',
         (
-            f'<text x="{LEFT}" y="{HEIGHT + TOP + 34}">grey: deliveries enqueued a second; '
-            "blue: requests that receivers acted on; red: a fault</text>"
+            f'<text x="{LEFT}" y="{HEIGHT + TOP + 34}">seed {seed}; grey: deliveries '
+            "enqueued a second; blue: requests that receivers acted on; red: a fault</text>"
         ),
         "</svg>",
     ]
-    path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join(parts) + "\n")

@@ -25,18 +25,20 @@ from urllib.parse import urlsplit
 
 import psycopg
 import redis
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
+from signalpost.cli.roles import celery_argv
 from signalpost.database import migrate
 from signalpost.demo.telegram_standin import TelegramStandIn
 from signalpost.repository.endpoints import NewEndpoint, add_endpoint
 from signalpost.secretbox import SecretBox
 from signalpost.settings import load_settings
 from tests import stack
-from tests.chaos.plan import ENDPOINTS
+from tests.chaos.operator import Operator
+from tests.chaos.plan import CLOCK, ENDPOINTS, ORDERED
 from tests.processes import Program, clean_environment, signalpost
 
-RATE = 12.0
+ROOT = Path(__file__).parents[2]
 AGAIN_SECONDS = 0.5
 
 
@@ -99,6 +101,7 @@ class Talker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=clean_environment(),
+            cwd=ROOT,
             text=True,
             start_new_session=True,
         )
@@ -176,6 +179,9 @@ class Stage:
         targets = {
             "postgres": urlsplit(self.postgres.url()).netloc.rpartition("@")[2],
             "redis": urlsplit(self.redis.url()).netloc.rpartition("@")[2],
+            # The strategies' own, so that they can be hit in the middle of a call.
+            "strategy_postgres": urlsplit(self.postgres.url()).netloc.rpartition("@")[2],
+            "strategy_redis": urlsplit(self.redis.url()).netloc.rpartition("@")[2],
             **dict.fromkeys(ENDPOINTS, f"127.0.0.1:{port}"),
         }
         self.links = Talker("links", str(self.folder), *(f"{n}={t}" for n, t in targets.items()))
@@ -198,6 +204,7 @@ class Stage:
             "OUTBOUND_TIMEOUT_SECONDS": "5",
             "RETRY_DELAY_SECONDS": "0.5",
             "MAX_RETRIES": "6",
+            "ALERT_WINDOW_SECONDS": "10",
             "OPS_TELEGRAM_BOT_TOKEN": self.telegram.standin.token,
             "OPS_TELEGRAM_CHAT_ID": self.telegram.standin.chat_id,
             "OPS_TELEGRAM_BASE_URL": self.telegram.standin.base_url,
@@ -213,24 +220,49 @@ class Stage:
                 target = f"http://127.0.0.1:{self.ports[name]}/{name}"
                 new = NewEndpoint(name, target, self.secrets[name])
                 add_endpoint(connection, new, settings, box, actor="chaos")
+            for name in ORDERED:
+                connection.execute(
+                    text("UPDATE signalpost.endpoints SET ordered = true WHERE name = :name"),
+                    {"name": name},
+                )
         engine.dispose()
 
     def start_workers(self, deliver: int = 2) -> None:
         """Start the roles, and wait until they take messages."""
         roles = {f"deliver-{number}": "deliver" for number in range(1, deliver + 1)}
         for name, role in {**roles, "ops": "ops", "beat": "beat"}.items():
-            self.workers[name] = Kept(name, partial(self._worker, role), self.say)
-            self._ending.callback(self.workers[name].end)
+            self.workers[name] = Kept(name, partial(self._worker, name, role), self.say)
+        self._ending.callback(self._end, self.workers)
         for name, kept in self.workers.items():
             if name != "beat":
                 kept.program.wait_for_line(" ready", 60)
 
-    def _worker(self, role: str) -> Program:
-        return Program(signalpost("worker", "--role", role), env=self._environment)
+    def _worker(self, name: str, role: str) -> Program:
+        if role != "deliver":
+            return Program(signalpost("worker", "--role", role), env=self._environment)
+        argv = celery_argv("deliver", name=f"{name}-{secrets.token_hex(3)}")
+        argv[argv.index("-A") + 1] = "tests.chaos.skewed"
+        return Program(argv, env={**self._environment, CLOCK: str(self.folder / CLOCK)}, cwd=ROOT)
+
+    def _end(self, kept: Mapping[str, Kept]) -> None:
+        """All at once, since each may take its grace."""
+        threads = [threading.Thread(target=one.end) for one in kept.values()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def start_operator(self) -> Operator:
+        """A person who cancels, pauses and resumes; whoever starts it ends it too."""
+        return Operator(self.folder, self.seed, self.postgres.url())
 
     def start_strategies(self, count: int, seconds: float, rate: float) -> None:
         """Start the producers; a killed one comes back and goes on to the same end."""
         until = time.monotonic() + seconds
+        own = {
+            "DATABASE_URL": self._by_link(self.postgres.url(), "strategy_postgres"),
+            "REDIS_URL": self._by_link(self.redis.url(), "strategy_redis"),
+        }
         for number in range(count):
             name = f"strategy-{number}"
 
@@ -238,14 +270,19 @@ class Stage:
                 left = max(0.0, until - time.monotonic())
                 argv = [sys.executable, "-m", "tests.chaos.strategy", str(self.folder), name]
                 argv += [str(self.seed), str(rate / count), str(left)]
-                return Program(argv, env=self._environment)
+                return Program(argv, env={**self._environment, **own}, cwd=ROOT)
 
             self.strategies[name] = Kept(name, start, self.say, always=False)
-            self._ending.callback(self.strategies[name].end)
+        self._ending.callback(self._end, self.strategies)
 
     def strategies_ended(self, seconds: float) -> bool:
         """Wait until each has finished; a last start enqueues what a late kill left over."""
         return all(kept.ended_well(seconds) for kept in self.strategies.values())
+
+    def keep_logs(self) -> None:
+        """Write what each process said into the folder."""
+        for name, kept in {**self.workers, **self.strategies}.items():
+            (self.folder / f"{name}.log").write_text("\n".join([*kept.lines, *kept.program.lines]))
 
     def delivering(self) -> Kept:
         """One of the deliver workers."""

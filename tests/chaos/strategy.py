@@ -68,15 +68,16 @@ class Strategy:
         called = [n for line in self._journal.lines if line["op"] == "call" for n in line["n"]]
         return max(called, default=-1) + 1
 
-    def left_over(self) -> list[int]:
-        """What a killed run had called for and never saw the end of."""
-        open_numbers: set[int] = set()
+    def left_over(self) -> dict[int, dict[str, Any]]:
+        """What a killed run had called for and never saw the end of, with the call's line."""
+        open_numbers: dict[int, dict[str, Any]] = {}
         for line in self._journal.lines:
-            if line["op"] == "call":
-                open_numbers |= set(line["n"])
-            elif line["op"] != "unknown":
-                open_numbers -= set(line["n"])
-        return sorted(open_numbers)
+            for number in line["n"]:
+                if line["op"] == "call":
+                    open_numbers[number] = line
+                elif line["op"] != "unknown":
+                    open_numbers.pop(number, None)
+        return dict(sorted(open_numbers.items()))
 
     def signal(self, number: int) -> Signal:
         """The signal of this number."""
@@ -100,6 +101,9 @@ class Strategy:
         count = MANY if form == "many" else 1
         ttl = chance.choice([600.0, 600.0, 600.0, 20.0, 5.0, None])
         numbers = [number * MANY + offset for offset in range(count)]
+        way = self.way(number)
+        if form == "many":
+            way.pop("supersede_key", None)
         signals = {n: self.signal(n) for n in numbers}
         bodies = {n: s.identified(self._name).body() for n, s in signals.items()}
         self._journal.write(
@@ -107,21 +111,41 @@ class Strategy:
             n=numbers,
             form=form,
             ttl=ttl,
+            way=way,
+            keys=[way.get("ordering_key") or signal.instrument for signal in signals.values()],
             signals=[json.loads(body)["id"] for body in bodies.values()],
             sha256=[hashlib.sha256(body).hexdigest() for body in bodies.values()],
         )
-        self._hand_over(form, list(signals.values()), ttl, numbers)
+        self._hand_over(form, list(signals.values()), ttl, numbers, way)
 
-    def again(self, number: int) -> None:
+    def way(self, number: int) -> dict[str, str]:
+        """Exits, keys of order beside the instrument, and signals that replace earlier ones."""
+        chance = random.Random(f"{self._seed}:{self._name}:way:{number}")
+        way: dict[str, str] = {}
+        if chance.random() < 0.15:
+            way["priority"] = "high"
+        if chance.random() < 0.25:
+            way["ordering_key"] = f"pair-{chance.randrange(3)}"
+        if chance.random() < 0.15:
+            way["supersede_key"] = f"quote-{chance.randrange(4)}"
+        return way
+
+    def again(self, line: dict[str, Any], number: int) -> None:
         """Enqueue what a killed run may or may not have enqueued."""
-        self._hand_over("sync", [self.signal(number)], 600.0, [number])
+        self._journal.write("unknown", n=[number])
+        self._hand_over("sync", [self.signal(number)], 600.0, [number], line["way"])
 
     def _hand_over(
-        self, form: str, signals: list[Signal], ttl: float | None, numbers: list[int]
+        self,
+        form: str,
+        signals: list[Signal],
+        ttl: float | None,
+        numbers: list[int],
+        way: dict[str, str],
     ) -> None:
         for _ in range(40):
             try:
-                taken = self._taken(form, signals, ttl)
+                taken = self._taken(form, signals, ttl, way)
             except EnqueueUnknown:
                 self._journal.write("unknown", n=numbers)
             except EnqueueError as error:
@@ -148,29 +172,31 @@ class Strategy:
             time.sleep(0.5)
         self._journal.write("left", n=numbers)
 
-    def _taken(self, form: str, signals: list[Signal], ttl: float | None) -> list[Any]:
+    def _taken(
+        self, form: str, signals: list[Signal], ttl: float | None, way: dict[str, Any]
+    ) -> list[Any]:
         if form == "many":
-            return self.producer.enqueue_many(signals, ttl=ttl, timeout=CALL_SECONDS)
+            return self.producer.enqueue_many(signals, ttl=ttl, timeout=CALL_SECONDS, **way)
         signal = signals[0]
         if form == "async":
-            coroutine = self.producer.enqueue_async(signal, ttl=ttl, timeout=CALL_SECONDS)
+            coroutine = self.producer.enqueue_async(signal, ttl=ttl, timeout=CALL_SECONDS, **way)
             return [self._loop.run_until_complete(coroutine)]
         if form in ("own", "undone"):
             with Session(self._own) as session:
-                taken = self.producer.enqueue_in(session, signal, ttl=ttl)
+                taken = self.producer.enqueue_in(session, signal, ttl=ttl, **way)
                 if form == "own":
                     session.commit()
                 else:
                     session.rollback()
             return [taken]
-        return [self.producer.enqueue(signal, ttl=ttl, timeout=CALL_SECONDS)]
+        return [self.producer.enqueue(signal, ttl=ttl, timeout=CALL_SECONDS, **way)]
 
 
 def main(folder: Path, name: str, seed: int, rate: float, seconds: float) -> None:
     """Enqueue at `rate` calls a second for `seconds`, first what was left over."""
     strategy = Strategy(folder, name, seed)
-    for number in strategy.left_over():
-        strategy.again(number)
+    for number, line in strategy.left_over().items():
+        strategy.again(line, number)
     begin = time.monotonic()
     number = -(-strategy.next_number // MANY)
     calls = 0

@@ -13,11 +13,18 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from signalpost.clock import LEASE_SECONDS
 from tests.chaos.ledger import LEDGER
 from tests.chaos.links import WIRE
+from tests.chaos.operator import HANDS
+from tests.chaos.order import (
+    acted_on_though_prevented,
+    begun_though_paused,
+    out_of_sequence,
+    overtaken,
+)
 
 FINDINGS = ("lost", "silent", "duplicated", "late", "misordered", "altered", "wrong_status")
-_SURE = ("delivered", "rejected")
 
 
 @dataclass
@@ -64,6 +71,7 @@ class Evidence:
     deliveries: list[dict[str, Any]]
     attempts: list[dict[str, Any]]
     alerts: list[dict[str, Any]]
+    hands: list[dict[str, Any]] = field(default_factory=list)
 
 
 def gather(folder: Path, database_url: str) -> Evidence:
@@ -73,15 +81,17 @@ def gather(folder: Path, database_url: str) -> Evidence:
             journal=[line for path in folder.glob("journal-*.jsonl") for line in _of(path)],
             ledger=lines_of(folder / LEDGER),
             wire=lines_of(folder / WIRE),
+            hands=lines_of(folder / HANDS),
             deliveries=_rows(
                 connection,
                 "SELECT d.id::text, d.signal_id::text AS signal, e.name AS endpoint, d.status,"
-                " d.reason, d.maybe_received"
-                " FROM signalpost.deliveries d JOIN signalpost.endpoints e ON e.id = d.endpoint_id",
+                " d.reason, d.maybe_received, d.priority, s.producer_id AS producer, s.instrument"
+                " FROM signalpost.deliveries d JOIN signalpost.endpoints e ON e.id = d.endpoint_id"
+                " JOIN signalpost.signals s ON s.id = d.signal_id",
             ),
             attempts=_rows(
                 connection,
-                "SELECT delivery_id::text AS id, number, outcome, failure, phase, status_code"
+                "SELECT delivery_id::text AS id, number, outcome, failure, phase, status_code, late"
                 " FROM signalpost.attempts ORDER BY number",
             ),
             alerts=_rows(
@@ -100,9 +110,12 @@ def judge(evidence: Evidence, messages: set[str]) -> Verdict:
     _silent(verdict, evidence.deliveries, evidence.alerts, messages)
     _duplicated(verdict, evidence.ledger, evidence.attempts)
     _late(verdict, evidence.wire)
-    _misordered(verdict, evidence.ledger)
+    verdict.found["misordered"] += out_of_sequence(evidence.ledger, evidence.journal)
+    verdict.found["misordered"] += overtaken(evidence.wire, evidence.journal)
     _altered(verdict, evidence.journal, evidence.ledger, by_id)
     _wrong_status(verdict, evidence.deliveries, evidence.ledger)
+    verdict.found["wrong_status"] += acted_on_though_prevented(evidence.hands, evidence.ledger)
+    verdict.found["wrong_status"] += begun_though_paused(evidence.hands, evidence.wire, by_id)
     _timed(verdict, evidence.journal, evidence.ledger)
     return verdict
 
@@ -179,8 +192,9 @@ def _duplicated(
         key = entry["key"]
         if key in acted and entry["valid"]:
             first = acted[key]
-            earlier = by_delivery[key].get(first["attempt"])
-            if earlier is None or earlier["outcome"] in _SURE:
+            cause = _cause(by_delivery[key].get(first["attempt"]), entry["at"] - first["at"])
+            if cause is None:
+                earlier = by_delivery[key].get(first["attempt"])
                 told = "has no record" if earlier is None else f"is {earlier['outcome']}"
                 verdict.finds(
                     "duplicated",
@@ -188,10 +202,20 @@ def _duplicated(
                     f"{first['attempt']}, which was acted on, {told}",
                 )
             else:
-                failure = earlier["failure"] or earlier["status_code"]
-                verdict.causes[f"{earlier['outcome']}: {failure}"] += 1
+                verdict.causes[cause] += 1
         elif entry["acted"]:
             acted[key] = entry
+
+
+def _cause(earlier: dict[str, Any] | None, seconds: float) -> str | None:
+    """Why there was another attempt so long after one that was acted on; None: no reason."""
+    if earlier is None:
+        return None
+    if earlier["outcome"] == "unknown":
+        return f"unknown: {earlier['failure'] or earlier['status_code']}"
+    if earlier.get("late") and seconds >= LEASE_SECONDS:
+        return "unknown: claim of a silent worker taken back (it said later what had become of it)"
+    return None
 
 
 def _late(verdict: Verdict, wire: Iterable[dict[str, Any]]) -> None:
@@ -204,19 +228,6 @@ def _late(verdict: Verdict, wire: Iterable[dict[str, Any]]) -> None:
         if over > 0:
             key = request["x-idempotency-key"]
             verdict.finds("late", f"{key} was begun {over:.3f} s after its expiry")
-
-
-def _misordered(verdict: Verdict, ledger: Iterable[dict[str, Any]]) -> None:
-    """Where a sequence is sent, first acceptances come in its order."""
-    last: dict[tuple[str, str], int] = {}
-    for entry in ledger:
-        if not entry["sequence"] or not entry["acted"] or entry["again"]:
-            continue
-        place = (entry["endpoint"], entry.get("instrument") or "")
-        number = int(entry["sequence"])
-        if number <= last.get(place, 0):
-            verdict.finds("misordered", f"{entry['key']}: {number} after {last[place]}")
-        last[place] = max(number, last.get(place, 0))
 
 
 def _altered(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.links import Requests
+from tests.chaos.order import overtaken
 from tests.chaos.plan import BY_NAME, schedule
 from tests.chaos.verdict import Evidence, Verdict, judge
 
@@ -40,17 +41,18 @@ def entry(**changes: Any) -> dict[str, Any]:
 
 def request(at: float) -> dict[str, Any]:
     headers = {"x-idempotency-key": DELIVERY, "x-signalpost-expires-at": EXPIRES}
-    return {"at": at, "lag": 0.01, **headers}
+    return {"at": at, "lag": 0.01, "link": "desk", **headers}
 
 
 def delivery(status: str = "delivered", **changes: Any) -> dict[str, Any]:
-    facts = {"id": DELIVERY, "signal": SIGNAL, "endpoint": "desk", "reason": None}
+    facts = {"id": DELIVERY, "signal": SIGNAL, "endpoint": "desk", "reason": None, "priority": 0}
+    facts |= {"producer": "strategy-0", "instrument": "AAPL"}
     return {**facts, "status": status, "maybe_received": False, **changes}
 
 
 def attempt(number: int, outcome: str, failure: str | None = None) -> dict[str, Any]:
     facts = {"id": DELIVERY, "number": number, "outcome": outcome, "failure": failure}
-    return {**facts, "phase": "sent", "status_code": None}
+    return {**facts, "phase": "sent", "status_code": None, "late": False}
 
 
 def findings(verdict: Verdict) -> dict[str, int]:
@@ -96,6 +98,55 @@ def test_a_duplicate_with_a_cause_is_counted_apart() -> None:
     verdict = judge(evidence(ledger=ledger, attempts=attempts), messages=set())
     assert findings(verdict) == {}
     assert verdict.causes == {"unknown: timeout": 1}
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(9.0, 0), (1.0, 1)])
+def test_news_of_a_silent_worker_explain_a_repeat_only_after_its_lease(
+    seconds: float, found: int
+) -> None:
+    """A claim is taken back after its lease, so a repeat before that has another, worse cause."""
+    ledger = [entry(), entry(attempt=2, again=True, at=0.1 + seconds)]
+    attempts = [attempt(1, "delivered") | {"late": True}, attempt(2, "delivered")]
+    verdict = judge(evidence(ledger=ledger, attempts=attempts), messages=set())
+    assert verdict.counts["duplicated"] == found
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "priority", "found"),
+    [("desk", "normal", 1), ("journal", "normal", 0), ("journal", "high", 1)],
+)
+def test_what_is_begun_after_a_later_one_of_its_key_is_misordered(
+    endpoint: str, priority: str, found: int
+) -> None:
+    """On an ordered endpoint, and where an exit overtakes its own key; seen by first bytes."""
+    told = {"who": "strategy-0", "at": 0.0, "keys": ["AAPL"]}
+    journal = [
+        {**told, "op": "call", "n": [0], "signals": ["s1"], "sha256": ["hash"], "way": {}},
+        {**told, "op": "enqueued", "n": [0], "signals": ["s1"], "deliveries": [{endpoint: "d1"}]},
+        {**told, "op": "call", "n": [8], "signals": ["s2"], "sha256": ["hash"]}
+        | {"way": {"priority": priority}},
+        {**told, "op": "enqueued", "n": [8], "signals": ["s2"], "deliveries": [{endpoint: "d2"}]},
+    ]
+    wire = [{"x-idempotency-key": key, "link": endpoint} for key in ("d1", "d2")]
+    assert overtaken(wire, journal) == []
+    assert len(overtaken(wire[::-1], journal)) == found
+
+
+def test_what_was_prevented_or_paused_must_not_arrive() -> None:
+    """Whose withdrawal a person was told of, and what a pause holds, is found where it goes out."""
+    cancelled = {"op": "cancel", "id": DELIVERY, "answer": "prevented"}
+    ended = evidence(hands=[cancelled], deliveries=[delivery("cancelled", maybe_received=True)])
+    assert findings(judge(ended, messages=set())) == {"wrong_status": 1}
+    pause = {"op": "paused", "since": EXPIRES_AT - 4, "at": EXPIRES_AT}
+    for scope, value, found in [
+        ("all", None, 1),
+        ("endpoint", "desk", 1),
+        ("endpoint", "journal", 0),
+        ("instrument", "AAPL", 1),
+        ("producer", "strategy-1", 0),
+    ]:
+        held = evidence(hands=[{**pause, "scope": scope, "value": value}])
+        assert judge(held, messages=set()).counts["wrong_status"] == found
 
 
 def test_a_receipt_that_nobody_gave_is_silence() -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from signalpost import database
 from signalpost.alerts import AlertLoop, courier_for, pace_for, rounds_for
 from signalpost.broker import Broker
-from signalpost.clock import Lease
+from signalpost.clock import Clocks, Lease
 from signalpost.dispatch import Dispatcher
 from signalpost.engine import Engine as DeliveryEngine
 from signalpost.engine_thread import EngineThread
@@ -44,10 +44,11 @@ LAST_SECONDS = 30.0
 
 
 class Runtime:
-    """Builds and holds what the tasks of one process call."""
+    """Builds and holds what the tasks of one process call; `clocks` are this machine's."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clocks: Clocks | None = None) -> None:
         self.settings = settings
+        self._clocks = clocks
         self.failed = False
         self.counting = Counting()
         self.engine = EngineThread(self._deliver_engine, died=self._end_worker)
@@ -93,7 +94,7 @@ class Runtime:
             longest = await self._prepare(db, box)
             name = f"{socket.gethostname()}:{os.getpid()}"
             outbox = Outbox(db, worker_id=uuid4(), worker_name=name)
-            lease = Lease()
+            lease = Lease(self._clocks)
             dispatcher = Dispatcher(
                 outbox=outbox,
                 sender=sender,
