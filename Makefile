@@ -29,6 +29,7 @@ help: ## list these targets
 
 demo: $(STAMP) ## show a strategy's signals being delivered, retried and alerted, on real servers
 	@$(BIN)/signalpost demo $(ARGS)
+	@echo "next: source $(BIN)/activate, then docs/quick-start.md"
 
 up: $(STAMP) ## run the whole stack in this terminal
 	@$(BIN)/signalpost up $(ARGS)

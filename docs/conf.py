@@ -51,7 +51,7 @@ html_show_sourcelink = False
 
 # The order of the side bar. It stands here and not in index.md, which is a plain page.
 CHAPTERS = {
-    "For everybody": ["README", "glossary", "lifecycle", "architecture"],
+    "For everybody": ["README", "quick-start", "glossary", "lifecycle", "architecture"],
     "For the strategy": ["producing", "api", "reference"],
     "For the operator": ["operations", "command-line", "settings", "alerts", "performance"],
     "For the receiver": ["receiving", "signing", "/tests/vectors/README"],

@@ -23,7 +23,7 @@ from tests.processes import clean_environment, signalpost
 from tests.shell import Line, lines
 
 # Pages that are one story, told by a test of their own.
-STORIES: dict[str, str] = {}
+STORIES = {"docs/quick-start.md": "tests/integration/test_quick_start.py"}
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ PYTHON_BLOCKS = blocks("python")
 # Which languages are run, and where; `text`, `json` and pictures hold nothing to run.
 RUN_BY = {
     "python": "the test that asks for the block, below",
-    "sh": "tests/integration/test_page_commands.py",
+    "sh": "tests/integration/test_page_commands.py, or a test that walks the page",
     "javascript": "tests/integration/test_snippets.py",
     "go": "tests/integration/test_snippets.py",
     "csharp": "tests/integration/test_snippets.py",

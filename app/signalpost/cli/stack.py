@@ -139,8 +139,11 @@ def _environment(info: StackInfo) -> Mapping[str, str]:
 
 def _default_folder() -> Path:
     from signalpost.embedded import default_data_folder
+    from signalpost.settings import read_dotenv
 
-    named = os.environ.get("SIGNALPOST_DATA_DIR", "").strip()
+    # As the commands that join find it, or they would not find this stack.
+    values = {**read_dotenv(Path(".env")), **os.environ}
+    named = values.get("SIGNALPOST_DATA_DIR", "").strip()
     return Path(named) if named else default_data_folder(os.environ)
 
 
@@ -208,7 +211,8 @@ def _introduce(info: StackInfo, settings: Settings) -> None:
         click.echo(f"  {step}")
     if not settings.outbound_allow_networks:
         click.echo(
-            "  (for a receiver on this machine: OUTBOUND_ALLOW_NETWORKS=127.0.0.0/8 in both)"
+            "  (for a receiver on this machine, OUTBOUND_ALLOW_NETWORKS=127.0.0.0/8 in the "
+            "environment or .env of both)"
         )
     if not settings.hmac_producer_enabled:
         note("HMAC_PRODUCER_ENABLED is false: nothing is sent; signals wait, and expire")

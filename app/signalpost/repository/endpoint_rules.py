@@ -66,11 +66,13 @@ def check_url(url: str, allow_networks: Sequence[Network]) -> None:
         return
     if reason := None if address is None else addresses.refused(address):
         raise EndpointError(
-            f"the URL's host {target.host} is {reason}; OUTBOUND_ALLOW_NETWORKS must hold it"
+            f"the URL's host {target.host} is {reason}; OUTBOUND_ALLOW_NETWORKS must hold it, here "
+            f"and for the workers, such as OUTBOUND_ALLOW_NETWORKS={address} in their .env"
         )
     if target.scheme == "http":
         raise EndpointError(
-            "the URL must be https://; http:// is for addresses in OUTBOUND_ALLOW_NETWORKS"
+            "the URL must be https://; http:// is for addresses in OUTBOUND_ALLOW_NETWORKS, "
+            "which must be set here and for the workers"
         )
 
 

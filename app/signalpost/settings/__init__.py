@@ -17,7 +17,7 @@ from signalpost.errors import SettingError
 from signalpost.settings import rules
 from signalpost.settings.datafolder import StackAddresses, default_data_folder, read_stack
 
-__all__ = ["Settings", "driver_url", "load_settings"]
+__all__ = ["Settings", "driver_url", "load_settings", "read_dotenv"]
 
 PREFIX = "SIGNALPOST_"
 
@@ -213,7 +213,7 @@ def load_settings(
 
     Raises SettingError: one line that names the variable and the rule, never the value.
     """
-    values = {**_dotenv(dotenv), **environ}
+    values = {**read_dotenv(dotenv), **environ}
     values = {name: value.strip() for name, value in values.items() if value.strip()}
     given: dict[str, str | tuple[str, ...]] = {}
     variables: dict[str, str] = {}
@@ -293,7 +293,8 @@ def _join(
     return source
 
 
-def _dotenv(file: Path | None) -> dict[str, str]:
+def read_dotenv(file: Path | None) -> dict[str, str]:
+    """The variables that `file` sets; none where there is no such file. Raises SettingError."""
     if file is None or not file.is_file():
         return {}
     from dotenv import dotenv_values  # noqa: PLC0415 - producers never read the file
