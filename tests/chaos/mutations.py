@@ -109,7 +109,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the order is not kept",
-        "app/signalpost/repository/enqueueing.py",
+        "app/signalpost/repository/storing.py",
         "        CAST(:priority AS smallint), targets.ordered, "
         "CASE WHEN targets.ordered THEN 'new' END,\n",
         "        CAST(:priority AS smallint), false, NULL,\n",
