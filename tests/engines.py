@@ -46,6 +46,7 @@ async def engine_rig(
     enabled: bool = True,
     shutdown_seconds: float = 5.0,
     window_size: int = 200,
+    threads: int = 64,
     start: bool = True,
     box: SecretBox = BOX,
     chance: float = 0.0,
@@ -79,6 +80,7 @@ async def engine_rig(
         shutdown_seconds=shutdown_seconds,
         announce_alerts=announce or remember,
         window_size=window_size,
+        threads=threads,
     )
     try:
         if start:

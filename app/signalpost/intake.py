@@ -12,20 +12,21 @@ from uuid import UUID
 from signalpost import reports
 from signalpost.clock import Lease
 from signalpost.core.outcomes import Failure
-from signalpost.core.shares import Room, share
+from signalpost.core.shares import Room
 from signalpost.dispatch import Dispatcher, Flight
 from signalpost.grouping import Grouped
 from signalpost.logs import place, speak_of
 from signalpost.outbox import DATABASE_TROUBLE, Outbox
 from signalpost.reports import Report, Tally
-from signalpost.repository.claims import MISSED_SECONDS, Claimed
-from signalpost.window import Window
+from signalpost.repository.claims import MISSED_SECONDS, Claim, Claimed, Unclaimed
+from signalpost.window import Threads, Window
 
 logger = logging.getLogger(__name__)
 
 CLAIMS_AT_ONCE = 100
 NAMED_AT_ONCE = 16
-"""So many messages share a claim at most: by as many an endpoint may exceed its share."""
+EXITS_EVERY_SECONDS = 0.1
+"""While no other place is free, what is due in the exit lane is looked for so often."""
 THREADS = 64
 
 
@@ -58,14 +59,13 @@ class Intake:
         self._again = again
         self._announce_alerts = announce_alerts
         self._claims: Grouped[UUID, Flight | Report] = Grouped(
-            self._claim_group,
-            key=lambda delivery_id: delivery_id,
-            most=min(NAMED_AT_ONCE, max(1, threads // 4)),
+            self._claim_group, key=lambda delivery_id: delivery_id, most=NAMED_AT_ONCE
+        )
+        self._timed: Grouped[UUID, Flight | Report] = Grouped(
+            self._claim_timed, key=lambda delivery_id: delivery_id, most=NAMED_AT_ONCE
         )
         self._look = look
-        self._threads = threads
-        self._spare_threads = max(1, threads // 8)
-        self._blocking: Counter[int] = Counter()
+        self._threads = Threads(threads)
         self._placing = False
         self.more = False
         """Whether the last look may have left something due, for limits that attempts hold."""
@@ -73,27 +73,28 @@ class Intake:
 
     async def take_one(self, delivery_id: UUID) -> Report:
         """Make one attempt of one delivery, if it can be claimed; the caller sees to its retry."""
+        found = await self._claim_one(self._claims, delivery_id)
+        if isinstance(found, Report):
+            return found
+        try:
+            report = await self._dispatcher.attempt(found)
+        finally:
+            self._threads.give_back(found.claim)
+        self._tell(report)
+        return report
+
+    async def _claim_one(
+        self, claims: Grouped[UUID, Flight | Report], delivery_id: UUID
+    ) -> Flight | Report:
         closed = self._closed()
         if closed:
             return Report(delivery_id, "not_claimed", closed)
         try:
-            found = await self._claims.put(delivery_id)
+            return await claims.put(delivery_id)
         except DATABASE_TROUBLE as trouble:
             speak_of(delivery=delivery_id)
             logger.warning("claiming failed: %s", type(trouble).__name__)
             return Report(delivery_id, "not_claimed", "the database is away")
-        if isinstance(found, Report):
-            return found
-        endpoint_id = found.claim.endpoint_id
-        self._blocking[endpoint_id] += 1
-        try:
-            report = await self._dispatcher.attempt(found)
-        finally:
-            self._blocking[endpoint_id] -= 1
-            if not self._blocking[endpoint_id]:
-                del self._blocking[endpoint_id]
-        self._tell(report)
-        return report
 
     def take_one_soon(self, delivery_id: UUID) -> None:
         """The same within the window and in the background, its retry seen to."""
@@ -121,7 +122,9 @@ class Intake:
         if high_only:
             places = self._window.take_reserved(CLAIMS_AT_ONCE)
         else:
-            places = await self._window.take(CLAIMS_AT_ONCE)
+            while not (places := await self._window.take(CLAIMS_AT_ONCE, EXITS_EVERY_SECONDS)):
+                # Whatever became of its message, an exit does not wait for a place with the others.
+                await self.take_due(0.0, tally, flying, high_only=True)
         used = 0
         try:
             if self._closed() or not places:
@@ -188,22 +191,46 @@ class Intake:
         return flights
 
     async def _claim_group(self, delivery_ids: Sequence[UUID]) -> list[Flight | Report]:
-        epoch, sent_at = self._lease.epoch, self._lease.steady
-        free = self._threads - self._spare_threads - self._blocking.total()
-        full = [one for one, own in self._blocking.items() if not share(max(0, free), own)]
-        claimed = await self._outbox.claim_by_id(delivery_ids, full=full, high_only=free <= 0)
-        flights = self._hold(claimed, epoch, sent_at)
-        if any(one.held == "share" for one in claimed.unclaimed):
-            # The window may still have places, and what ends makes others.
+        """Claim for callers that wait for their attempts, each in a thread."""
+        return await self._claim_named(
+            delivery_ids, lambda _: self._threads.room, self._threads.take
+        )
+
+    async def _claim_timed(self, delivery_ids: Sequence[UUID]) -> list[Flight | Report]:
+        """Claim for timers, each of which has taken a place of the window."""
+        return await self._claim_named(delivery_ids, self._room)
+
+    async def _claim_named(
+        self,
+        delivery_ids: Sequence[UUID],
+        room: Callable[[int], Room],
+        taken: Callable[[Claim], None] = lambda _: None,
+    ) -> list[Flight | Report]:
+        # Nobody knows yet whose they are, so only so many go at once as anyone may still have.
+        found: dict[UUID, Flight | Report] = {}
+        left = list(delivery_ids)
+        while left and (most := (now := room(len(left))).together):
+            group, left = left[:most], left[most:]
+            epoch, sent_at = self._lease.epoch, self._lease.steady
+            claimed = await self._outbox.claim_by_id(
+                group, full=now.full, full_high=now.full_high, high_only=now.high_only
+            )
+            for flight in self._hold(claimed, epoch, sent_at):
+                found[flight.claim.delivery_id] = flight
+                taken(flight.claim)
+            for expired in claimed.expired:
+                found[expired.delivery_id] = reports.expired_report(expired)
+            for unclaimed in claimed.unclaimed:
+                found[unclaimed.delivery_id] = reports.unclaimed_report(unclaimed)
+                self.more = self.more or unclaimed.held == "share"
+        for delivery_id in left:
+            found[delivery_id] = reports.unclaimed_report(
+                Unclaimed(delivery_id, "pending", 0.0, "share")
+            )
             self.more = True
+        if self.more:
+            # The window may still have places, and what ends makes others.
             self._look(0.0)
-        found: dict[UUID, Flight | Report] = {
-            flight.claim.delivery_id: flight for flight in flights
-        }
-        for expired in claimed.expired:
-            found[expired.delivery_id] = reports.expired_report(expired)
-        for unclaimed in claimed.unclaimed:
-            found[unclaimed.delivery_id] = reports.unclaimed_report(unclaimed)
         return [found[delivery_id] for delivery_id in delivery_ids]
 
     async def _fly(self, flight: Flight, tally: Tally) -> None:
@@ -220,9 +247,18 @@ class Intake:
             self._window.give_back(1)
 
     async def _take_one_in_window(self, delivery_id: UUID) -> None:
+        if self._window.crowded:
+            # It may be an exit, for which a look finds a place.
+            self._look(0.0)
         await self._window.take(1)
         try:
-            self._again(await self.take_one(delivery_id))
+            found = await self._claim_one(self._timed, delivery_id)
+            if isinstance(found, Flight):
+                report = await self._dispatcher.attempt(found)
+                self._tell(report)
+            else:
+                report = found
+            self._again(report)
         except Exception as refusal:  # noqa: BLE001 - as above
             self._lament(refusal)
         finally:

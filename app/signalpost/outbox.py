@@ -89,7 +89,12 @@ class Outbox:
         )
 
     async def claim_by_id(
-        self, delivery_ids: Sequence[UUID], *, full: Sequence[int] = (), high_only: bool = False
+        self,
+        delivery_ids: Sequence[UUID],
+        *,
+        full: Sequence[int] = (),
+        full_high: Sequence[int] = (),
+        high_only: bool = False,
     ) -> Claimed:
         """Claim the named deliveries; see :func:`signalpost.repository.claims.claim_by_id`."""
         return await self._claim(
@@ -98,6 +103,7 @@ class Outbox:
                 delivery_ids,
                 worker_id=self.worker_id,
                 full=full,
+                full_high=full_high,
                 high_only=high_only,
             )
         )

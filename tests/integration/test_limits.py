@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from aiohttp import web
 from sqlalchemy import Connection, Engine, text
@@ -206,3 +206,76 @@ async def test_a_slow_endpoint_does_not_delay_another_one(
         assert len(stuck.seen) <= 20
         release.set()
         await stuck.wait_for(200)
+
+
+async def test_exits_to_a_stuck_endpoint_do_not_take_all_threads_of_a_worker(
+    engine: Engine, database_url: str
+) -> None:
+    """Messages wait for attempts in so many threads only; one is left for those of others."""
+    release = asyncio.Event()
+    messages: asyncio.Queue[UUID] = asyncio.Queue()
+
+    async def slow(_: receivers.Seen) -> web.Response:
+        await release.wait()
+        return web.Response(status=201)
+
+    async with (
+        receivers.receiver(slow) as stuck,
+        receivers.receiver() as healthy,
+        engine_rig(database_url, window_size=30, threads=8) as rig,
+    ):
+
+        async def thread() -> None:
+            while True:
+                await rig.engine.deliver(await messages.get())
+
+        threads = [asyncio.create_task(thread()) for _ in range(8)]
+        with engine.begin() as connection:
+            one = rows.add_endpoint(connection, url=stuck.url, secret_ciphertext=SEALED)
+            two = rows.add_endpoint(connection, url=healthy.url, secret_ciphertext=SEALED)
+            for number in range(60):
+                exits = {"priority": 1, "ordering_key": str(number)}
+                messages.put_nowait(rows.add_delivery(connection, endpoint_id=one, **exits))
+        await stuck.wait_for(20)
+        began = time.monotonic()
+        with engine.begin() as connection:
+            messages.put_nowait(rows.add_delivery(connection, endpoint_id=two))
+        await healthy.wait_for(1)
+        assert time.monotonic() - began < 1
+        release.set()
+        await stuck.wait_for(60)
+        for task in threads:
+            task.cancel()
+
+
+async def test_an_exit_is_found_while_slow_requests_have_all_other_places(
+    engine: Engine, database_url: str
+) -> None:
+    """Without a message or a ring, one that becomes due goes out in a reserved place at once."""
+    release = asyncio.Event()
+
+    async def slow(_: receivers.Seen) -> web.Response:
+        await release.wait()
+        return web.Response(status=201)
+
+    async with (
+        receivers.receiver(slow) as stuck,
+        receivers.receiver() as healthy,
+        engine_rig(database_url, window_size=10) as rig,
+    ):
+        with engine.begin() as connection:
+            for _ in range(20):
+                one = rows.add_endpoint(connection, url=stuck.url, secret_ciphertext=SEALED)
+                fill(connection, one, 2)
+            two = rows.add_endpoint(connection, url=healthy.url, secret_ciphertext=SEALED)
+        rig.engine.look(0.0)
+        await stuck.wait_for(9)
+        with engine.begin() as connection:
+            fill(connection, two, 1)
+            rows.add_delivery(connection, endpoint_id=two, priority=1, ordering_key="exit")
+        began = time.monotonic()
+        await healthy.wait_for(1)
+        assert time.monotonic() - began < 0.5
+        assert len(healthy.seen) == 1
+        release.set()
+        await healthy.wait_for(2)

@@ -25,6 +25,7 @@ from signalpost.dispatch import Dispatcher
 from signalpost.engine import Engine as DeliveryEngine
 from signalpost.engine_thread import EngineThread
 from signalpost.errors import SecretError, SettingError
+from signalpost.intake import THREADS
 from signalpost.metrics import Counting
 from signalpost.outbox import Outbox
 from signalpost.repository import endpoints, notices
@@ -50,6 +51,7 @@ class Runtime:
         self.settings = settings
         self._clocks = clocks
         self.failed = False
+        self.threads = THREADS
         self.counting = Counting()
         self.engine = EngineThread(self._deliver_engine, died=self._end_worker)
         self.alerts = AlertLoop(
@@ -111,6 +113,7 @@ class Runtime:
                 enabled=settings.hmac_producer_enabled,
                 shutdown_seconds=longest + GRACE_SECONDS,
                 announce_alerts=in_background(messenger, broker.announce_alerts),
+                threads=self.threads,
             )
         finally:
             await sender.aclose()

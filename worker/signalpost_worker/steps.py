@@ -39,8 +39,10 @@ class ServiceStep(bootsteps.StartStopStep):
         """Tell whether this worker consumes one of the queues."""
         return any(queue in parent.app.amqp.queues.consume_from for queue in self.queues)
 
-    def start(self, parent: Any) -> None:  # noqa: ARG002 - celery hands over the worker
+    def start(self, parent: Any) -> None:
         """Start the service; an expected failure is one line, and the end of the worker."""
+        # How many messages wait for their attempts at once, as Celery has understood its options.
+        self.runtime.threads = parent.concurrency
         try:
             self.service.start()
         except SignalpostError as error:

@@ -27,6 +27,33 @@ class Room:
     flights: Mapping[int, int] = field(default_factory=dict)
     high_flights: Mapping[int, int] = field(default_factory=dict)
 
+    @property
+    def high_only(self) -> bool:
+        """Whether nothing is left but what the exit lane may have."""
+        return self.free <= self.reserved
+
+    @property
+    def full(self) -> list[int]:
+        """The endpoints that may not have more, but for exits."""
+        return [one for one, own in self.flights.items() if not self._normal(own)]
+
+    @property
+    def full_high(self) -> list[int]:
+        """The endpoints that may not have more exits either."""
+        return [one for one, own in self.high_flights.items() if not share(self.free, own)]
+
+    @property
+    def together(self) -> int:
+        """So many may be taken at once, even if all are of the same endpoint, whichever it is."""
+        shares = [
+            self._normal(own) or share(self.free, self.high_flights.get(one, 0))
+            for one, own in self.flights.items()
+        ]
+        return min(filter(None, [*shares, self._normal(0) or share(self.free, 0)]), default=0)
+
+    def _normal(self, own: int) -> int:
+        return share(max(0, self.free - self.reserved), own)
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:

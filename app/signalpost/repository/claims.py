@@ -222,6 +222,7 @@ def claim_by_id(
     *,
     worker_id: UUID,
     full: Sequence[int] = (),
+    full_high: Sequence[int] = (),
     high_only: bool = False,
     now: datetime | None = None,
 ) -> Claimed:
@@ -231,7 +232,8 @@ def claim_by_id(
         connection: in a transaction that the caller commits at once.
         delivery_ids: which ones.
         worker_id: who claims.
-        full: endpoints that have all they may have of this process.
+        full: endpoints that have all they may have of this process, but for exits.
+        full_high: those that may have no more exits either.
         high_only: the exit lane alone, for this process has no other place left.
         now: database time instead of the statement's own.
     """
@@ -262,6 +264,7 @@ def claim_by_id(
             claimed,
             worker_id=worker_id,
             full=full,
+            full_high=full_high,
             high_only=high_only,
             now=now,
         )
@@ -282,6 +285,7 @@ def _claim_governed(
     *,
     worker_id: UUID,
     full: Sequence[int],
+    full_high: Sequence[int],
     high_only: bool,
     now: datetime | None,
 ) -> Look:
@@ -289,7 +293,7 @@ def _claim_governed(
     quotas = [
         Quota(
             one.endpoint_id,
-            high=len(ids),
+            high=len(ids) if one.endpoint_id not in full_high else 0,
             normal=len(ids) if one.normal and one.endpoint_id not in full else 0,
             governed=one.governed,
         )

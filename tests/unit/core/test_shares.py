@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,3 +38,35 @@ def test_a_claim_is_shared_out_with_the_exit_lane_in_its_reserved_places() -> No
     assert allot(waiting, limit=5, room=room) == [Quota(1, high=3, normal=0, governed=False)]
     assert allot([Waiting(2, high=False, normal=True)], limit=5, room=room) == []
     assert allot(waiting, limit=7, room=None) == [Quota(1, high=7, normal=7, governed=False)]
+
+
+@given(
+    st.integers(min_value=1, max_value=80),
+    st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=200),
+)
+def test_what_is_taken_together_unseen_exceeds_no_share(
+    size: int, asked: list[tuple[int, bool]]
+) -> None:
+    """Groups of unknown endpoints, each as large as is safe, leave everybody within its share."""
+    flights: Counter[int] = Counter()
+    high: Counter[int] = Counter()
+    while asked:
+        room = Room(size - flights.total(), size // 8, flights, high)
+        most = room.together
+        assert most <= room.free
+        if not most:
+            break
+        group, asked = asked[:most], asked[most:]
+        full, full_high = room.full, room.full_high
+        took = [
+            (endpoint_id, is_high)
+            for endpoint_id, is_high in group
+            if endpoint_id not in (full_high if is_high else full)
+            and (is_high or not room.high_only)
+        ]
+        for endpoint_id, is_high in took:
+            flights[endpoint_id] += 1
+            high[endpoint_id] += is_high
+        for (endpoint_id, is_high), count in Counter(took).items():
+            own = high[endpoint_id] if is_high else flights[endpoint_id] - high[endpoint_id]
+            assert own <= max(1, 2 * (room.free - count))
