@@ -32,6 +32,7 @@ ENDS = {
     "delivered": (Outcome.DELIVERED, Decision(Status.DELIVERED)),
     "dead": (Outcome.REJECTED, Decision(Status.DEAD, "rejected")),
     "retry": (Outcome.RETRY, Decision(Status.PENDING, "http_503", 0.0)),
+    "released": (Outcome.RELEASED, Decision(Status.PENDING, "paused", 0.0)),
 }
 
 
@@ -71,7 +72,9 @@ def end(connection: Connection, claim: Claim, how: str = "delivered") -> None:
         worker_id=claim.worker_id,
         started_at=claim.claimed_at,
         answer=Answer(Phase.BODY, 0.1, status_code=200),
-        verdict=Verdict(outcome, how, counted=True, maybe_received=False),
+        verdict=Verdict(
+            outcome, how, counted=outcome is not Outcome.RELEASED, maybe_received=False
+        ),
         decision=decision,
         claim=claim,
     )

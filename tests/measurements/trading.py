@@ -9,7 +9,6 @@ code 1) where a promise is broken. All together take about eight minutes.
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import sys
 import time
@@ -192,7 +191,7 @@ def rate() -> None:
         took = arrived[-1] - arrived[0]
         print(f"{len(arrived)} in {took:.1f} s over 4 processes, at most {most} in any one second")
         check(most <= RATE * 1.1, "the limit does not bind")
-        check(len(arrived) / took > RATE * 0.9, "the limit is not used")
+        check(len(arrived) / took > RATE * 0.7, "the limit is not used")
 
 
 def pause() -> None:

@@ -114,7 +114,7 @@ def cancel(
     if changed and not dry_run:
         conn.execute(_WITHDRAW, {"ids": [answer.delivery_id for answer in changed], "now": now})
         conn.execute(_AUDIT, [_entry(rows[a.delivery_id], a, actor, why) for a in changed])
-        promote(conn, keys)
+        promote(conn, keys, unsent=[answer.delivery_id for answer in changed])
     return answers
 
 

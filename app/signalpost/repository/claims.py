@@ -330,10 +330,9 @@ def _sort_out(connection: Connection, rows: Sequence[Row[Any]], claimed: Claimed
     claimed.claims.extend(found.claims)
     claimed.expired.extend(found.expired)
     claimed.parked += sum(1 for row in rows if row.paused and row.mine_id and not row.alert_id)
-    promote(
-        connection,
-        {(row.due_endpoint, row.due_key) for row in rows if row.alert_id and row.due_ordered},
-    )
+    ended = [row for row in rows if row.alert_id and row.due_ordered]
+    keys = {(row.due_endpoint, row.due_key) for row in ended}
+    promote(connection, keys, unsent=[row.due_id for row in ended])
 
 
 def _is_short(quotas: Sequence[Quota], rows: Sequence[Row[Any]]) -> bool:

@@ -52,5 +52,5 @@ def expire_pending(
     lock_keys(connection, keys)
     values = {"ids": [row.id for row in found], "now": now}
     ended = [Expired(row.delivery_id, row.alert_id) for row in connection.execute(_EXPIRE, values)]
-    promote(connection, keys)
+    promote(connection, keys, unsent=[one.delivery_id for one in ended])
     return ended

@@ -116,6 +116,19 @@ UPDATE signalpost.deliveries SET held = 'behind'
 WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'pending' AND held = 'new'
 """)
 
+# The last number given, of one that was never sent: no counted attempt since it got that number.
+_GIVE_BACK = text("""
+WITH unsent AS (
+    UPDATE signalpost.orderings o SET sequence = o.sequence - 1
+    FROM signalpost.deliveries d
+    WHERE d.id = ANY(CAST(:ids AS uuid[])) AND d.sequence = o.sequence AND d.spent = 0
+      AND d.status IN ('dead', 'expired', 'cancelled', 'superseded')
+      AND o.endpoint_id = d.endpoint_id AND o.ordering_key = d.ordering_key
+    RETURNING d.id
+)
+UPDATE signalpost.deliveries d SET sequence = NULL FROM unsent WHERE d.id = unsent.id
+""")
+
 _FIND_STUCK = text(f"""
 WITH RECURSIVE walked AS (
     (SELECT endpoint_id, ordering_key FROM signalpost.deliveries
@@ -200,18 +213,23 @@ def lock_keys_of(connection: Connection, delivery_ids: Sequence[UUID]) -> set[Ke
     return keys
 
 
-def promote(connection: Connection, keys: Iterable[Key]) -> list[UUID]:
+def promote(
+    connection: Connection, keys: Iterable[Key], *, unsent: Sequence[UUID] = ()
+) -> list[UUID]:
     """Let the next of each key go that has no head, in the transaction that ended the last one.
 
     Args:
         connection: in a transaction that holds the keys' locks, taken in an earlier statement.
         keys: whose.
+        unsent: those that ended and may never have been sent, so that their number is free again.
 
     Returns:
         The new heads.
     """
     heads: list[UUID] = []
     left = set(keys)
+    if left and unsent:
+        connection.execute(_GIVE_BACK, {"ids": list(unsent)})
     while left:
         found = connection.execute(_PROMOTE, _columns(left)).all()
         heads.extend(row.id for row in found if row.id is not None)

@@ -214,7 +214,8 @@ def _let_successors_go(
                 "keys": [row.ordering_key for row in dead],
             },
         )
-    promote(connection, keys)
+    unsent = [row.id for row in ended if row.status != Status.DELIVERED]
+    promote(connection, keys, unsent=unsent)
     return frozenset(row.id for row in (*ended, *replaced))
 
 

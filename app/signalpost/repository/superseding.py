@@ -96,7 +96,7 @@ def supersede(
     under_way = sorted({row.endpoint_id for row in ended if row.status == "sending"})
     if under_way:
         connection.execute(_HOLD, {"newer": list(newer), "endpoint_ids": under_way})
-    promote(connection, keys)
+    promote(connection, keys, unsent=older)
 
 
 def let_go(connection: Connection, ended: Iterable[tuple[int, str]]) -> list[UUID]:
