@@ -19,7 +19,8 @@ SERVICE_VARIABLES := $(filter \
 	PROCESS_INDEX LOG_FORMAT REDIS_CA_FILE \
 	HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy, \
 	$(.VARIABLES))
-CLEAN := env $(addprefix -u ,$(SERVICE_VARIABLES))
+# Compiled files are kept: the tests start some two hundred processes.
+CLEAN := env -u PYTHONDONTWRITEBYTECODE $(addprefix -u ,$(SERVICE_VARIABLES))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test cover chaos check fmt docs lock clean

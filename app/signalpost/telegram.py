@@ -25,6 +25,7 @@ from telegram.error import (
 )
 from telegram.request import HTTPXRequest
 
+from signalpost.core.receipts import Receipt, Refused
 from signalpost.logs import Without
 
 logger = logging.getLogger(__name__)
@@ -39,28 +40,6 @@ LONGEST_PAUSE_SECONDS = 3600.0
 _QUIET_LOGGERS = ("httpx", "httpcore", "telegram")
 _UNREADABLE = ("parse entities", "too long", "text is empty")
 _URL_LOGGERS = ("httpx", "telegram.Bot", "telegram.request.BaseRequest")
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """The message arrived; ``text`` is what the courier can show for it, such as its id."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The message did not arrive, as far as is known.
-
-    ``reason``: one line with cause and remedy, no secrets. ``retry_after_seconds``: the courier
-    must stay silent for so long. ``permanent``: only a person can mend it. ``unreadable``: the text
-    itself is what Telegram does not take.
-    """
-
-    reason: str
-    retry_after_seconds: float | None = None
-    permanent: bool = False
-    unreadable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

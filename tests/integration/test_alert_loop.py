@@ -25,12 +25,12 @@ from signalpost.alerts import (
     Receipt,
     Refused,
     Round,
-    TelegramCourier,
     rounds_for,
 )
 from signalpost.demo import telegram_standin
 from signalpost.demo.telegram_standin import Fault, TelegramStandIn, running_standin
 from signalpost.settings import Settings
+from signalpost.telegram import TelegramCourier
 from tests import rows
 from tests.processes import wait_for
 

@@ -14,10 +14,11 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from signalpost import database
-from signalpost.alerts import Pace, Receipt, Refused, TelegramCourier, send_due
+from signalpost.alerts import Pace, Receipt, Refused, send_due
 from signalpost.demo import telegram_standin
 from signalpost.demo.telegram_standin import TelegramStandIn
 from signalpost.repository import alerts
+from signalpost.telegram import TelegramCourier
 from tests import rows
 
 TOKEN = f"123456:{secrets.token_urlsafe(20)}"

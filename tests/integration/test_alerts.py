@@ -23,7 +23,6 @@ from signalpost.alerts import (
     Pace,
     Receipt,
     Refused,
-    TelegramCourier,
     courier_for,
     send_due,
 )
@@ -32,6 +31,7 @@ from signalpost.demo.telegram_standin import TelegramStandIn
 from signalpost.models import AlertRow, AttemptRow, DeliveryRow
 from signalpost.repository import alerts, told
 from signalpost.settings import Settings
+from signalpost.telegram import TelegramCourier
 from tests import rows
 from tests.waiting import until
 

@@ -12,9 +12,10 @@ import pytest
 from telegram import Bot
 from telegram.error import BadRequest, InvalidToken
 
+from signalpost.core.receipts import Receipt, Refused
 from signalpost.demo import telegram_standin
 from signalpost.demo.telegram_standin import Fault, TelegramStandIn, running_standin
-from signalpost.telegram import Receipt, Refused, TelegramCourier
+from signalpost.telegram import TelegramCourier
 
 TOKEN = f"123456:{secrets.token_urlsafe(20)}"
 CHAT = "4711"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ def test_every_python_block_compiles(block: Block) -> None:
     compile(block.text, str(block), "exec")
 
 
+@cache
 def asked_for() -> set[tuple[str, str]]:
     """The page and the beginning of each Python block, or page of them, that a test asks for."""
     calls = (

@@ -71,6 +71,11 @@ def test_verifying_loads_less_still() -> None:
     assert others(loaded("from signalpost import verify, Profile")) <= {"idna"}
 
 
+def test_a_worker_that_delivers_loads_no_telegram() -> None:
+    """Only a process that sends alerts pays for the Telegram library."""
+    assert "telegram" not in others(loaded("import signalpost_worker.assembly"))
+
+
 def test_retrying_and_telling_do_not_load_the_workers() -> None:
     """The direct pieces load an HTTP library, as they must, and still no Celery and no Telegram."""
     assert not others(loaded("import signalpost.direct")) & {

@@ -14,6 +14,7 @@ from prometheus_client import Gauge
 from signalpost import database
 from signalpost.alerts import Courier
 from signalpost.broker import Broker
+from signalpost.core.receipts import Receipt, Refused
 from signalpost.engine_thread import EngineThread
 from signalpost.health import (
     STUCK_SECONDS,
@@ -24,7 +25,6 @@ from signalpost.health import (
 )
 from signalpost.metrics import Counting, MetricsServer, OutboxGauges
 from signalpost.settings import Settings
-from signalpost.telegram import Receipt, Refused
 from signalpost_worker import hearing
 
 BEAT_SECONDS = 180.0

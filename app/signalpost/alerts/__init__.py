@@ -14,8 +14,8 @@ from signalpost.alerts.sending import Sent, pace_for, send_due
 from signalpost.alerts.system import trial_text
 from signalpost.alerts.text import render
 from signalpost.core.alerting import Pace
+from signalpost.core.receipts import Receipt, Refused
 from signalpost.repository.told import LastAttempt, Letter, Message, Notice, Tally
-from signalpost.telegram import Receipt, Refused, TelegramCourier
 
 __all__ = [
     "AlertLoop",
@@ -31,7 +31,6 @@ __all__ = [
     "Round",
     "Sent",
     "Tally",
-    "TelegramCourier",
     "courier_for",
     "pace_for",
     "render",

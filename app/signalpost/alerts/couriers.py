@@ -6,10 +6,13 @@ import html
 import logging
 import re
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
+from signalpost.core.receipts import Receipt, Refused
 from signalpost.settings import Settings
-from signalpost.telegram import Receipt, Refused, TelegramCourier
+
+if TYPE_CHECKING:
+    from signalpost.telegram import TelegramCourier
 
 __all__ = ["Courier", "LogCourier", "courier_for"]
 
@@ -52,4 +55,7 @@ def courier_for(settings: Settings) -> TelegramCourier | LogCourier:
     token, chat_id = settings.ops_telegram_bot_token, settings.ops_telegram_chat_id
     if not token or not chat_id:
         return LogCourier()
+    # Few processes send alerts, and every worker would load it.
+    from signalpost.telegram import TelegramCourier  # noqa: PLC0415 - as said
+
     return TelegramCourier(token, chat_id, base_url=settings.ops_telegram_base_url)

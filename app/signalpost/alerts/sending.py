@@ -17,11 +17,11 @@ from signalpost.alerts.couriers import Courier
 from signalpost.alerts.text import brief, render
 from signalpost.core.alerting import Pace
 from signalpost.core.backoff import Backoff
+from signalpost.core.receipts import Receipt, Refused
 from signalpost.logs import place
 from signalpost.repository import alerts as repository
 from signalpost.repository.told import Message
 from signalpost.settings import Settings
-from signalpost.telegram import Receipt, Refused
 
 logger = logging.getLogger(__name__)
 

@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from signalpost.core.receipts import Refused
 from signalpost.doctor.findings import Finding, failure, ok, skipped, warning
 from signalpost.errors import SignalpostError
 from signalpost.repository.endpoints import described_default
 from signalpost.repository.health import ServerFacts
 from signalpost.settings import Settings
-from signalpost.telegram import Introduced, Refused, TelegramCourier
+from signalpost.telegram import Introduced, TelegramCourier
 
 __all__ = ["look_at_disk", "look_at_settings", "look_at_telegram"]
 
