@@ -23,10 +23,10 @@ SERVICE_VARIABLES := $(filter \
 CLEAN := env -u PYTHONDONTWRITEBYTECODE $(addprefix -u ,$(SERVICE_VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test cover chaos check fmt docs lock clean
+.PHONY: help demo up test cover chaos check fmt docs screenshots lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## show a strategy's signals being delivered, retried and alerted, on real servers
 	@$(BIN)/signalpost demo $(ARGS)
@@ -61,6 +61,9 @@ fmt: $(STAMP) ## format the code, mend what ruff can mend, write the pages made 
 docs: $(STAMP) ## build the documentation into build/docs; a warning is an error
 	@$(CLEAN) $(BIN)/python -m sphinx -q -W --keep-going -j auto -c docs . build/docs $(ARGS)
 	@echo "open build/docs/docs/index.html"
+
+screenshots: $(STAMP) ## take the README's pictures anew, of a demo that runs; Flower's needs Chromium
+	@$(CLEAN) $(BIN)/python -m docs.write_pictures
 
 lock: $(STAMP) ## resolve requirements*.lock anew (ARGS=--upgrade moves the pins)
 	@$(PIP) install uv==0.13.9
