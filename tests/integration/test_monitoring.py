@@ -31,13 +31,17 @@ def served(postgres_server: str, migrated_template: str, redis_server: str) -> s
     with cloned(postgres_server, migrated_template) as url:
         port = free_port()
         settings = Settings(database_url=url, redis_url=redis_server, metrics_port=port)
-        watching = Runtime(settings).watching
-        watching.start(None, delivers=True, alerts=True)
+        runtime = Runtime(settings)
+        watching = runtime.watching
+        runtime.consumer.start(None)
+        watching.start(delivers=True, alerts=True)
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
                 page = answer.read().decode()
         finally:
             watching.stop()
+            runtime.consumer.stop()
+            runtime.broker.close()
     names = set()
     for family in text_string_to_metric_families(page):
         names |= {sample.name for sample in family.samples}

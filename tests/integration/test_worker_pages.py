@@ -103,10 +103,10 @@ def test_a_used_metrics_port_ends_the_worker(database_url: str, redis_url: str) 
     assert "Traceback" not in worker.output
 
 
-def test_a_consumer_that_hears_nothing_is_found_out(
+def test_a_consumer_that_hears_nothing_ends_its_process(
     engine: Engine, database_url: str, redis_url: str
 ) -> None:
-    """Redis answers everybody but the consumer: its worker says that it is not well."""
+    """Redis answers everybody but the consumer: its worker says so, and ends to be restarted."""
     deaf = False
 
     def watch(data: bytes) -> str:
@@ -124,4 +124,5 @@ def test_a_consumer_that_hears_nothing_is_found_out(
             wait_for(lambda: troubles(port) == [])
             deaf = True
             wait_for(lambda: "the consumer has heard nothing" in str(troubles(port)))
-            worker.kill()
+            worker.wait_for_line("this process ends, to be started again")
+            assert worker.wait() == 1

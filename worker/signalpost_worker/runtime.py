@@ -8,6 +8,7 @@ import random
 import signal
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -25,6 +26,7 @@ from signalpost.dispatch import Dispatcher
 from signalpost.engine import Engine as DeliveryEngine
 from signalpost.engine_thread import EngineThread
 from signalpost.errors import SecretError, SettingError
+from signalpost.health import STUCK_SECONDS
 from signalpost.intake import THREADS
 from signalpost.metrics import Counting
 from signalpost.outbox import Outbox
@@ -34,6 +36,7 @@ from signalpost.sender import Sender
 from signalpost.settings import Settings
 from signalpost.transport import AiohttpTransport
 from signalpost.upkeep import prune
+from signalpost_worker.stuck import LOOK_SECONDS, ConsumerWatch
 from signalpost_worker.watching import CountedCourier, Watching
 
 logger = logging.getLogger(__name__)
@@ -42,12 +45,22 @@ POOL_SIZE = 8
 GRACE_SECONDS = 5.0
 LAST_SECONDS = 30.0
 """A worker that has lost its engine ends by force after so long."""
+LONGEST_SECONDS = 300.0
+"""No attempt takes longer (OUTBOUND_TIMEOUT_SECONDS)."""
 
 
 class Runtime:
     """Builds and holds what the tasks of one process call; `clocks` are this machine's."""
 
-    def __init__(self, settings: Settings, clocks: Clocks | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clocks: Clocks | None = None,
+        *,
+        stuck_seconds: float = STUCK_SECONDS,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        """Take also when a silent consumer is called stuck, and how often that is looked at."""
         self.settings = settings
         self._clocks = clocks
         self.failed = False
@@ -61,7 +74,14 @@ class Runtime:
             pace=pace_for(settings),
             died=self._end_worker,
         )
-        self.watching = Watching(settings, self.counting, self.engine)
+        self.broker = Broker(settings.redis_url)
+        self.consumer = ConsumerWatch(
+            self.broker,
+            self._end_stuck_worker,
+            stuck_seconds=stuck_seconds,
+            look_seconds=look_seconds,
+        )
+        self.watching = Watching(settings, self.counting, self.engine, self.consumer, self.broker)
         self._upkeep_database: Engine | None = None
 
     def _end_worker(self) -> None:
@@ -73,6 +93,17 @@ class Runtime:
         last = threading.Timer(LAST_SECONDS, os._exit, (1,))
         last.daemon = True
         last.start()
+
+    def _end_stuck_worker(self) -> None:
+        # What is being posted has its time to end; where the order is stuck as well, not for ever.
+        self.failed = True
+        self.engine.begin_shutdown()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(LAST_SECONDS)
+        deadline = time.monotonic() + LONGEST_SECONDS
+        while self.engine.in_flight and time.monotonic() < deadline:
+            time.sleep(1)
+        os._exit(1)
 
     def prune(self) -> int:
         """Delete what is past its retention; return how many deliveries."""

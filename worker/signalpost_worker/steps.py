@@ -48,9 +48,31 @@ class ServiceStep(bootsteps.StartStopStep):
         except SignalpostError as error:
             raise SystemExit(f"signalpost: {error}") from None
 
-    def stop(self, parent: Any) -> None:
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - celery hands over the worker
         """End the service in order."""
         self.service.stop()
+
+    terminate = stop
+
+
+class ConsumerStep(bootsteps.StartStopStep):
+    """Watches the consumer of any worker of ours."""
+
+    requires = ("celery.worker.components:Timer",)
+    runtime: Runtime
+
+    def include_if(self, parent: Any) -> bool:
+        """Tell whether this worker consumes any of our queues."""
+        return any(queue in parent.app.amqp.queues.consume_from for queue in QUEUES)
+
+    def start(self, parent: Any) -> None:
+        """Begin to look."""
+        self.runtime.consumer.start(parent)
+
+    def stop(self, parent: Any) -> None:
+        """Look no more."""
+        self.runtime.consumer.stop()
+        self.runtime.broker.close()
         if self.runtime.failed:
             # Celery knows of a SIGTERM only; a supervisor that restarts on failure must see one.
             parent.exitcode = EX_FAILURE
@@ -75,7 +97,6 @@ class WatchStep(bootsteps.StartStopStep):
         consumed = parent.app.amqp.queues.consume_from
         try:
             self.runtime.watching.start(
-                parent,
                 delivers=DELIVER_QUEUE in consumed or DRAIN_QUEUE in consumed,
                 alerts=ALERTS_QUEUE in consumed,
             )
@@ -100,10 +121,14 @@ def install(app: Celery, runtime: Runtime) -> None:
             name, (ServiceStep,), {"service": service, "queues": queues, "runtime": runtime}
         )
         app.steps["worker"].add(step)
-    app.steps["worker"].add(type("WatchStep", (WatchStep,), {"runtime": runtime}))
+    consumer_step = type("ConsumerStep", (ConsumerStep,), {"runtime": runtime})
+    watch_step = type("WatchStep", (WatchStep,), {"runtime": runtime, "requires": (consumer_step,)})
+    for looking in (consumer_step, watch_step):
+        app.steps["worker"].add(looking)
 
     def shutting_down(**_: Any) -> None:
         # Celery now waits for running tasks without a limit; the engine's own deadline ends them.
+        runtime.consumer.excuse()
         runtime.engine.begin_shutdown()
 
     def beating(sender: Any, **_: Any) -> None:

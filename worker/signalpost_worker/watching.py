@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from celery.worker import state
 from prometheus_client import Gauge
 
 from signalpost import database
@@ -16,40 +15,31 @@ from signalpost.alerts import Courier
 from signalpost.broker import Broker
 from signalpost.core.receipts import Receipt, Refused
 from signalpost.engine_thread import EngineThread
-from signalpost.health import (
-    STUCK_SECONDS,
-    OutboxLook,
-    Reading,
-    consumer_trouble,
-    outbox_trouble,
-)
+from signalpost.health import OutboxLook, outbox_trouble
 from signalpost.metrics import Counting, MetricsServer, OutboxGauges
 from signalpost.settings import Settings
-from signalpost_worker import hearing
+from signalpost_worker.stuck import ConsumerWatch
 
 BEAT_SECONDS = 180.0
 """Beat looks at its schedule once a minute at least."""
 
 
 class Watching:
-    """The pages of one process; which parts it has is known when the worker starts.
-
-    ``stuck_seconds``: after so long without an answer from Redis a consumer is called stuck.
-    """
+    """The pages of one process; which parts it has is known when the worker starts."""
 
     def __init__(
         self,
         settings: Settings,
         counting: Counting,
         engine: EngineThread,
-        *,
-        stuck_seconds: float = STUCK_SECONDS,
+        consumer: ConsumerWatch,
+        broker: Broker,
     ) -> None:
         self._settings = settings
         self._counting = counting
         self._engine = engine
-        self._stuck_seconds = stuck_seconds
-        self._broker = Broker(settings.redis_url)
+        self._consumer = consumer
+        self._broker = broker
         self._look = OutboxLook(
             lambda: database.sync_engine(
                 settings.database_url,
@@ -63,7 +53,7 @@ class Watching:
         self._asked: list[Callable[[], str | None]] = []
         self._server: MetricsServer | None = None
 
-    def start(self, worker: Any, *, delivers: bool, alerts: bool) -> None:
+    def start(self, *, delivers: bool, alerts: bool) -> None:
         """Serve the pages. Raises SettingError where the port cannot be had."""
         settings = self._settings
         if settings.metrics_port is None:
@@ -78,8 +68,13 @@ class Watching:
             )
         if alerts:
             self._counting.registry.register(OutboxGauges(self._look, self._broker.queue_depths))
-        if hearing.install():
-            self._watch_consumer(worker)
+        if self._consumer.heard:
+            self._asked.append(self._consumer.trouble)
+            self._gauge(
+                "signalpost_consumer_silent_seconds",
+                "How long the consumer has heard nothing from a Redis that answers.",
+                self._consumer.silent_seconds,
+            )
         self._serve(settings.metrics_port)
 
     def start_beat(self, beat: Any) -> None:
@@ -113,24 +108,6 @@ class Watching:
         if self._server is not None:
             self._server.stop()
         self._look.close()
-        self._broker.close()
-
-    def _watch_consumer(self, worker: Any) -> None:
-        def busy() -> bool:
-            # At its limit a consumer asks Redis for no more until a task has ended.
-            qos = getattr(getattr(worker, "consumer", None), "qos", None)
-            limit = 0 if qos is None else qos.value
-            return bool(limit) and len(state.reserved_requests) >= limit
-
-        reading = Reading(heard_at=hearing.heard_at, redis_answers=self._broker.answers, busy=busy)
-        self._asked.append(
-            lambda: consumer_trouble(reading.silent_seconds(), stuck_seconds=self._stuck_seconds)
-        )
-        self._gauge(
-            "signalpost_consumer_silent_seconds",
-            "How long the consumer has heard nothing from a Redis that answers.",
-            reading.silent_seconds,
-        )
 
     def _gauge(self, name: str, what: str, value: Callable[[], float]) -> None:
         Gauge(name, what, registry=self._counting.registry).set_function(value)
