@@ -17,7 +17,7 @@ from signalpost.core.lifecycle import MIN_LIFE_SECONDS, RETRY_AFTER_CAP_SECONDS,
 from signalpost.core.outcomes import Answer, Failure, Phase, classify, retry_after_seconds
 from signalpost.core.signing import Outgoing, secret_bytes, sign
 from signalpost.core.targets import wire_target
-from signalpost.errors import EndpointError, SecretError
+from signalpost.errors import EndpointError, RecordHeld, SecretError
 from signalpost.gate import Gate
 from signalpost.grouping import Grouped
 from signalpost.logs import place, speak_of
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 RECORDS_AT_ONCE = 200
 STALE_LOOK_SECONDS = 0.05
+HELD_LOOK_SECONDS = 0.5
 
 Observer = Callable[[Claim, Record, Recorded | None, datetime], None]
 
@@ -104,10 +105,18 @@ class Dispatcher:
             answer = await self._answer(flight)
             flight.recording = True
             item = self.judge(claim, answer)
-            recorded = await self._records.put(item)
+            recorded = await self._record(item)
         finally:
             self.flights.pop(claim.claim_id, None)
         return self.tell(claim, item, recorded)
+
+    async def _record(self, item: Record) -> Recorded | None:
+        while True:
+            try:
+                return await self._records.put(item)
+            except RecordHeld as held:
+                logger.warning("not recorded yet: %s", held)
+                await asyncio.sleep(HELD_LOOK_SECONDS)
 
     def tell(self, claim: Claim, item: Record, recorded: Recorded | None) -> reports.Report:
         """Count a recorded attempt, write its line, and return its report."""

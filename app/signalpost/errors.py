@@ -25,6 +25,7 @@
     ├── BrokerUnavailable        Redis cannot be reached
     ├── EmbeddedError            an embedded server did not start or stop
     ├── EndpointError            an endpoint is described wrongly or unknown
+    ├── RecordHeld               an attempt cannot be recorded yet
     ├── ReplayRefused            a delivery cannot be replayed
     └── AlertError               an alert could not be sent
 
@@ -54,6 +55,7 @@ __all__ = [
     "NetworkError",
     "NoEndpoint",
     "ReceiverError",
+    "RecordHeld",
     "ReplayRefused",
     "RetryExhausted",
     "SchemaError",
@@ -230,6 +232,10 @@ class EmbeddedError(SignalpostError):
 
 class EndpointError(SignalpostError):
     """The endpoint is unknown or described wrongly; see `signalpost endpoint list`."""
+
+
+class RecordHeld(SignalpostError):
+    """Somebody's open transaction holds the delivery; its attempt is recorded after that."""
 
 
 class ReplayRefused(SignalpostError):

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from signalpost.core.outcomes import Failure
 from signalpost.core.shares import Room
+from signalpost.errors import RecordHeld
 from signalpost.repository import (
     breakers,
     claims,
@@ -209,7 +210,8 @@ class Outbox:
                 return {}
             lost = claims.claims_of(connection, silent, limit=TAKE_BACK_AT_ONCE)
             logger.warning("taking back %d claims of %d silent workers", len(lost), len(silent))
-            return records.record(connection, [judge(claim) for claim in lost])
+            free = records.unheld(connection, [judge(claim) for claim in lost])
+            return records.record(connection, free)
 
         return await self._commit(work)
 
@@ -217,11 +219,14 @@ class Outbox:
         """Record a group, whatever it takes: outages are waited out, a refused row is isolated.
 
         A record is safe to repeat, so a connection lost during the commit is simply done again.
-        A result of None: the delivery no longer exists. An exception: this one is refused even
-        bare; its claim stays open, and the others are recorded all the same.
+        A result of None: the delivery no longer exists. A RecordHeld: somebody's open transaction
+        holds it, so it is to be recorded later. Another exception: this one is refused even bare;
+        its claim stays open. The others are recorded all the same.
         """
         try:
             written = await self._record_through_outages(group)
+        except RecordHeld:
+            return await self._record_unheld(group)
         except Exception as refusal:  # noqa: BLE001 - what is no outage is one row's fault
             return await self._record_bisected(group, refusal)
         return [written.get(item.claim_id) for item in group]
@@ -234,6 +239,8 @@ class Outbox:
             except _REFUSALS:
                 raise
             except DATABASE_TROUBLE as trouble:
+                if _is_lock_timeout(trouble):
+                    raise RecordHeld from None
                 logger.warning(
                     "database away, %d attempts wait to be recorded: %s",
                     len(group),
@@ -241,6 +248,23 @@ class Outbox:
                 )
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 2.0)
+
+    async def _record_unheld(self, group: Sequence[Record]) -> list[Recorded | Exception | None]:
+        def work(connection: Connection) -> tuple[set[UUID], dict[UUID, Recorded]]:
+            free = records.unheld(connection, group)
+            return {item.claim_id for item in free}, records.record(connection, free)
+
+        try:
+            free, written = await self._commit(work)
+        except DATABASE_TROUBLE as trouble:
+            if len(group) > 1 and _is_lock_timeout(trouble):
+                middle = len(group) // 2
+                first = await self._record_unheld(group[:middle])
+                return [*first, *await self._record_unheld(group[middle:])]
+            return [RecordHeld() for _ in group]
+        return [
+            written.get(item.claim_id) if item.claim_id in free else RecordHeld() for item in group
+        ]
 
     async def _record_bisected(
         self, group: Sequence[Record], refusal: Exception
@@ -260,3 +284,8 @@ class Outbox:
         )
         bare = replace(item.answer, failure=Failure.INTERNAL, detail=BARE, excerpt=b"")
         return await self.record([replace(item, answer=bare)])
+
+
+def _is_lock_timeout(trouble: Exception) -> bool:
+    # https://www.postgresql.org/docs/current/errcodes-appendix.html: lock_not_available
+    return getattr(getattr(trouble, "orig", None), "sqlstate", None) == "55P03"

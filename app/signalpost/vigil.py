@@ -9,6 +9,7 @@ from uuid import UUID
 from signalpost.clock import RENEW_EVERY_SECONDS, SILENCE_SECONDS, Lease
 from signalpost.core.outcomes import Failure
 from signalpost.dispatch import Dispatcher, subject_of
+from signalpost.errors import RecordHeld
 from signalpost.logs import place
 from signalpost.outbox import DATABASE_TROUBLE, Outbox
 from signalpost.repository.claims import Claim
@@ -125,6 +126,8 @@ class Vigil:
             judged = [self._dispatcher.judge_lost(claim) for claim in lost]
             results = await self._outbox.record(judged)
             for claim, item, ended in zip(lost, judged, results, strict=True):
+                if isinstance(ended, RecordHeld):
+                    continue
                 if isinstance(ended, Exception):
                     about = subject_of(claim)
                     logger.error(

@@ -4,7 +4,7 @@ import asyncio
 import random
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -486,3 +486,43 @@ def test_a_signal_goes_to_the_endpoints_whose_filter_takes_it(engine: Engine) ->
         taken = {delivery.endpoint for delivery in stored.deliveries}
     assert taken == {"all", "glob", "mine", "unsure"}
     assert [delivery.endpoint for delivery in named.deliveries] == ["other"]
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_a_transaction_that_a_strategy_leaves_open_holds_up_nobody_else(
+    engine: Engine, database_url: str, ordered: bool
+) -> None:
+    """It has superseded one that is being sent; attempts recorded with that one do not wait."""
+    gate = asyncio.Event()
+
+    async def answer(_: receivers.Seen) -> web.Response:
+        await gate.wait()
+        return web.Response(status=201)
+
+    question = text(
+        "SELECT instrument, status FROM signalpost.deliveries d JOIN signalpost.signals"
+        " s ON s.id = d.signal_id WHERE d.position < :last"
+    )
+    way = Way(supersede_key="stop")
+    async with receivers.receiver(answer) as receiver, engine_rig(database_url) as rig:
+        with engine.begin() as connection:
+            desk = {"url": receiver.url, "secret_ciphertext": SEALED}
+            rows.add_endpoint(connection, name="desk", ordered=ordered, **desk)
+            put(connection, "AAPL", way=way)
+            for number in range(5):
+                put(connection, f"K{number}")
+            last = connection.execute(text("SELECT max(position) + 1 FROM signalpost.deliveries"))
+            values = {"last": last.scalar_one()}
+        rig.engine.look(0.0)
+        await receiver.wait_for(6)
+        with engine.begin() as strategy:
+            put(strategy, "AAPL", way=way)
+            gate.set()
+
+            def stand() -> dict[str, str]:
+                with engine.connect() as connection:
+                    return {row[0]: row[1] for row in connection.execute(question, values)}
+
+            await until(lambda: Counter(stand().values())["delivered"] == 5)
+            assert stand()["AAPL"] == "sending"
+        await until(lambda: stand()["AAPL"] == "delivered")

@@ -19,17 +19,22 @@ from itertools import pairwise
 from sqlalchemy import text
 
 from signalpost.demo.telegram_standin import running_standin
-from tests.measurements.trading_stage import Entry, Stage, ids, pace, share_of, signal, stage
+from tests.measurements.trading_stage import (
+    Broken,
+    Entry,
+    Stage,
+    ids,
+    pace,
+    share_of,
+    signal,
+    stage,
+)
 
 HEALTHY, SIGNALS, SIGNALS_PER_SECOND = 17, 2000, 20
 ORDERED, KEYS = 10_000, 50
 SHORT, LIFE_SECONDS, DOWN_SECONDS = 10_000, 2.0, 5.0
 RATE, RATED = 50, 1500
 PAUSED_RATE, PAUSED_SECONDS = 500, 10
-
-
-class Broken(Exception):
-    """A promise that was not kept."""
 
 
 def check(kept: bool, otherwise: str) -> None:

@@ -35,6 +35,10 @@ FAILING = 0.2
 _REASONS = {201: b"Created", 503: b"Service Unavailable"}
 
 
+class Broken(Exception):
+    """A promise that was not kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One request as the receiver saw it; times are wall-clock seconds of this machine."""
@@ -208,7 +212,7 @@ class Stage:
         end = time.monotonic() + seconds
         while not done(found := self.count()):
             if time.monotonic() > end:
-                raise SystemExit(f"not done in {seconds:g} s: {found}")
+                raise Broken(f"not done in {seconds:g} s: {found}")
             time.sleep(0.1)
         return found
 

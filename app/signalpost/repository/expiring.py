@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from signalpost.repository.claims import Expired
 from signalpost.repository.looking import NOW
-from signalpost.repository.placing import lock_keys, promote
+from signalpost.repository.placing import promote, take_keys
 
 __all__ = ["expire_pending"]
 
@@ -49,8 +49,9 @@ def expire_pending(
     if not found:
         return []
     keys = {(row.endpoint_id, row.ordering_key) for row in found if row.ordered}
-    lock_keys(connection, keys)
-    values = {"ids": [row.id for row in found], "now": now}
+    taken = take_keys(connection, keys)
+    free = [row for row in found if not row.ordered or (row.endpoint_id, row.ordering_key) in taken]
+    values = {"ids": [row.id for row in free], "now": now}
     ended = [Expired(row.delivery_id, row.alert_id) for row in connection.execute(_EXPIRE, values)]
-    promote(connection, keys, unsent=[one.delivery_id for one in ended])
+    promote(connection, taken, unsent=[one.delivery_id for one in ended])
     return ended

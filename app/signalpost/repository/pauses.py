@@ -91,8 +91,13 @@ FOR UPDATE
 """)
 
 _RELEASE = text(f"""
-UPDATE signalpost.endpoints SET released_at = {NOW}
-WHERE removed_at IS NULL AND (CAST(:endpoint_id AS bigint) IS NULL OR id = :endpoint_id)
+WITH locked AS MATERIALIZED (
+    SELECT id FROM signalpost.endpoints
+    WHERE removed_at IS NULL AND (CAST(:endpoint_id AS bigint) IS NULL OR id = :endpoint_id)
+    ORDER BY id
+    FOR NO KEY UPDATE
+)
+UPDATE signalpost.endpoints e SET released_at = {NOW} FROM locked WHERE e.id = locked.id
 """)
 
 _HELD = text(f"""

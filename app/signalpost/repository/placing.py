@@ -33,6 +33,7 @@ __all__ = [
     "lock_keys_of",
     "place_new",
     "promote",
+    "take_keys",
 ]
 
 Key = tuple[int, str]
@@ -205,6 +206,15 @@ def lock_keys(connection: Connection, keys: Iterable[Key]) -> None:
         connection.execute(_WAIT_FOR_KEYS, _columns(wanted))
 
 
+def take_keys(connection: Connection, keys: Iterable[Key]) -> set[Key]:
+    """Lock those of these keys that nobody holds, and return them; waits for nobody."""
+    wanted = set(keys)
+    if not wanted:
+        return set()
+    rows = connection.execute(_TAKE_KEYS, _columns(wanted))
+    return {(row.endpoint_id, row.ordering_key) for row in rows}
+
+
 def lock_keys_of(connection: Connection, delivery_ids: Sequence[UUID]) -> set[Key]:
     """Lock the ordering keys of these deliveries, and return them."""
     rows = connection.execute(_KEYS_OF, {"ids": list(delivery_ids)})
@@ -262,10 +272,7 @@ def place_new(connection: Connection, *, limit: int) -> Placed:
         return Placed([], left=False)
     keys = {(row.endpoint_id, row.ordering_key) for row in found}
     connection.execute(_MAKE_KEYS, _columns(keys))
-    held = {
-        (row.endpoint_id, row.ordering_key)
-        for row in connection.execute(_TAKE_KEYS, _columns(keys))
-    }
+    held = take_keys(connection, keys)
     heads = promote(connection, held)
     behind = [
         row.id

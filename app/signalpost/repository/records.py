@@ -16,7 +16,7 @@ from signalpost.core.refusals import refusal
 from signalpost.repository import troubles
 from signalpost.repository.breakers import Heard, note
 from signalpost.repository.claims import Claim
-from signalpost.repository.placing import Key, lock_keys, promote
+from signalpost.repository.placing import Key, lock_keys, promote, take_keys
 from signalpost.repository.superseding import let_go
 
 
@@ -56,11 +56,25 @@ class Recorded:
 
 _NOW = "COALESCE(CAST(:now AS timestamptz), statement_timestamp())"
 
+# A strategy may leave a transaction open in which it has superseded one of these. The others do not
+# wait for its end; so this transaction waits for nobody longer than a moment.
+_HURRY = text("SELECT set_config('lock_timeout', '250ms', true)")
+
 _LOCK = text("""
-SELECT id, status, claim_id, wanted_end FROM signalpost.deliveries
+WITH hurry AS MATERIALIZED (SELECT set_config('lock_timeout', '250ms', true) AS set)
+SELECT d.id, d.status, d.claim_id, d.wanted_end
+FROM signalpost.deliveries d, hurry
+WHERE d.id = ANY(CAST(:ids AS uuid[])) AND hurry.set IS NOT NULL
+ORDER BY d.id
+FOR UPDATE OF d
+""")
+
+_THERE = text("SELECT id FROM signalpost.deliveries WHERE id = ANY(CAST(:ids AS uuid[]))")
+_LOCK_FREE = text("""
+SELECT id FROM signalpost.deliveries
 WHERE id = ANY(CAST(:ids AS uuid[]))
 ORDER BY id
-FOR UPDATE
+FOR UPDATE SKIP LOCKED
 """)
 
 _WRITE_ATTEMPTS = text(f"""
@@ -138,9 +152,13 @@ def record(
 
     Returns:
         What became of each, by claim id; a delivery that no longer exists is left out.
+
+    Raises what the driver says of a lock that is not to be had within a moment.
     """
-    keys = {key for item in records if item.claim is not None and (key := item.claim.key)}
-    lock_keys(connection, keys)
+    keys = _keys(records)
+    if keys:
+        connection.execute(_HURRY)
+        lock_keys(connection, keys)
     standings = _lock(connection, [item.delivery_id for item in records])
     known = [item for item in records if item.delivery_id in standings]
     changes = {
@@ -189,6 +207,24 @@ def record(
         first = known[0].claim_id
         answers[first] = replace(answers[first], notices=tuple(notices))
     return answers
+
+
+def unheld(connection: Connection, records: Sequence[Record]) -> list[Record]:
+    """Lock what nobody else holds of all that these records need; return those, at once."""
+    taken = take_keys(connection, _keys(records))
+    near = [item for item in records if (key := _key(item)) is None or key in taken]
+    ids = {"ids": [item.delivery_id for item in near]}
+    locked = set(connection.execute(_LOCK_FREE, ids).scalars())
+    held = set(connection.execute(_THERE, ids).scalars()) - locked
+    return [item for item in near if item.delivery_id not in held]
+
+
+def _key(item: Record) -> Key | None:
+    return None if item.claim is None else item.claim.key
+
+
+def _keys(records: Sequence[Record]) -> set[Key]:
+    return {key for item in records if (key := _key(item)) is not None}
 
 
 def _let_successors_go(
