@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,8 @@ from redis.exceptions import ConnectionError as Disconnected
 from sqlalchemy import Engine
 
 from signalpost.broker import Broker
-from signalpost.cli.roles import celery_argv
+from signalpost.cli.roles import celery_argv, flower_environment
+from signalpost.embedded.launching import free_port
 from signalpost.settings import Settings, load_settings
 from signalpost_worker.assembly import create_app
 from signalpost_worker.runtime import in_background
@@ -88,6 +90,21 @@ def test_the_tasks_are_of_one_app_alone() -> None:
     other.finalize()
     create_app(settings_of()).finalize()
     assert [name for name in other.tasks if name.startswith("signalpost")] == []
+
+
+def test_flower_ends_at_the_worst_moment(redis_url: str, tmp_path: Path) -> None:
+    """Told to end while it starts a pool's thread, Flower ends in order; it would wait for ever."""
+    variables = {
+        "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none",
+        "REDIS_URL": redis_url,
+        "PYTHONPATH": str(ROOT),
+    }
+    where = flower_environment("me", "apassword", port=free_port())
+    argv = [sys.executable, "-m", "tests.integration.ended_flower"]
+    with Program(argv, env={**variables, **where}, cwd=tmp_path) as flower:
+        flower.wait_for_line("told to end", 60)
+        assert flower.wait(30) == 0, flower.output
+    assert "Traceback" not in flower.output
 
 
 def test_alerts_at_the_very_end_are_left_to_the_ops_worker() -> None:

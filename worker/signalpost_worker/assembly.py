@@ -8,7 +8,7 @@ import warnings
 from typing import Any
 
 from celery import Celery
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from celery.schedules import crontab
 from celery.signals import setup_logging
 from kombu import Exchange, Queue
@@ -17,7 +17,7 @@ from kombu.utils.url import parse_url
 from signalpost import broker
 from signalpost.logs import configure_logging
 from signalpost.settings import Settings
-from signalpost_worker import kombu_guard, steps, tasks
+from signalpost_worker import flower_guard, kombu_guard, steps, tasks
 from signalpost_worker.runtime import Runtime
 
 VISIBILITY_SECONDS = 3600
@@ -81,7 +81,10 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Celery:
     """Build the app of one process: configuration, tasks, steps."""
     # Celery warns of root because pickled messages could run anything; here only JSON is accepted.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    # Each loss of Redis would be told with a page about a setting that Celery 6 turns round.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     kombu_guard.install()
+    flower_guard.install()
     celery = Celery("signalpost")
     celery.conf.update(_configuration(settings))
     setup_logging.connect(
