@@ -15,11 +15,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from tests.chaos.plan import BY_NAME, schedule
-from tests.chaos.report import picture, table, write_json
+from tests.chaos import upside
+from tests.chaos.plan import BY_NAME, ROLLING, UP_KINDS, Fault, schedule
+from tests.chaos.report import picture, smooth, table, write_json
 from tests.chaos.run import Run
 from tests.chaos.stage import Stage
 from tests.chaos.verdict import Verdict, gather, judge
@@ -46,7 +48,7 @@ def main(argv: list[str]) -> int:
         with ExitStack() as ending:
             if not asked.keep:
                 ending.callback(shutil.rmtree, folder, ignore_errors=True)
-            return _run(asked, seed, folder, ending, say)
+            return _run(asked, seed, folder, say)
     except KeyboardInterrupt:
         say("stopped: everything is ended, and nothing was judged")
         return INTERRUPTED
@@ -59,38 +61,59 @@ def _run(
     asked: argparse.Namespace,
     seed: int,
     folder: Path,
-    ending: ExitStack,
     say: Callable[[str], None],
 ) -> int:
+    wanted = asked.faults.split(",") if asked.faults else [*BY_NAME, *UP_KINDS]
+    kinds = [kind for kind in wanted if kind in BY_NAME]
+    ups = [kind for kind in wanted if kind in UP_KINDS]
     seconds = asked.minutes * 60
     calm = min(CALM_SECONDS, CALM_SHARE * seconds)
-    kinds = asked.faults.split(",") if asked.faults else list(BY_NAME)
-    faults = schedule(seed, seconds, kinds, asked.every, calm)
-    length = max([fault.end for fault in faults] + [seconds])
-    stage = Stage(folder, seed, ending, say)
-    stage.start_workers()
-    stage.start_strategies(asked.strategies, length, asked.rate)
-    operator = stage.start_operator()
-    run = Run(stage, faults, asked.drain, say)
-    try:
-        run.go(until=length)
-    finally:
-        operator.end()
-    if not stage.strategies_ended(60):
-        say("a strategy did not end")
-    say("everything is healed; waiting for the rest")
-    if not run.drain():
-        say(f"not drained within {asked.drain:g} s")
-    messages = {str(m.message_id) for m in stage.telegram.standin.messages}
-    verdict = judge(gather(folder, stage.postgres.url()), messages)
-    stage.keep_logs()
-    told = table(seed, verdict, faults, run.begun)
-    print(told)
+    faults = schedule(seed, seconds, kinds, asked.every, calm) if kinds else []
+    verdict, begun = Verdict(), time.time()
     asked.out.mkdir(parents=True, exist_ok=True)
+    if kinds:
+        verdict, begun = _main_part(asked, seed, folder, faults, say)
+        picture(asked.out / "chaos.svg", seed, folder, faults, begun)
+    if ups:
+        more, part = upside.go(folder / "up", seed, ups * 2, begun, say)
+        faults += [replace(fault, number=len(faults) + fault.number) for fault in more]
+        verdict.add(part)
+    if set(wanted) == {ROLLING}:
+        smooth(verdict, faults, begun)
+    told = table(seed, verdict, faults, begun)
+    print(told)
     (asked.out / "chaos.txt").write_text(told + "\n")
     write_json(asked.out / "chaos.json", seed, faults, verdict)
-    picture(asked.out / "chaos.svg", seed, folder, faults, run.begun)
     return int(_failed(verdict))
+
+
+def _main_part(
+    asked: argparse.Namespace,
+    seed: int,
+    folder: Path,
+    faults: list[Fault],
+    say: Callable[[str], None],
+) -> tuple[Verdict, float]:
+    """Everything but `up` itself; returns the verdict and time zero."""
+    length = max([fault.end for fault in faults] + [asked.minutes * 60])
+    with ExitStack() as ending:
+        stage = Stage(folder, seed, ending, say)
+        stage.start_workers()
+        stage.start_strategies(asked.strategies, length, asked.rate)
+        operator = stage.start_operator()
+        run = Run(stage, faults, asked.drain, say)
+        try:
+            run.go(until=length)
+        finally:
+            operator.end()
+        if not stage.strategies_ended(60):
+            say("a strategy did not end")
+        say("everything is healed; waiting for the rest")
+        if not run.drain():
+            say(f"not drained within {asked.drain:g} s")
+        messages = {str(m.message_id) for m in stage.telegram.standin.messages}
+        stage.keep_logs()
+        return judge(gather(folder, stage.postgres.url()), messages), run.begun
 
 
 def _failed(verdict: Verdict) -> bool:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from redis.exceptions import RedisError
 
 from signalpost.demo.telegram_standin import BAD_GATEWAY
-from tests.chaos.plan import CLOCK, ENDPOINTS
+from tests.chaos.plan import CLOCK, ENDPOINTS, ROLLING
 from tests.chaos.stage import Kept, Stage
 
 Heal = Callable[[], object]
@@ -66,6 +66,10 @@ def _kill_all(stage: Stage) -> Heal:
         if "deliver" in name:
             _kill(stage.workers[name], signal.SIGKILL)
     return nothing
+
+
+def _roll(stage: Stage) -> Heal:
+    return stage.roll().join
 
 
 def _clock_off(stage: Stage) -> Heal:
@@ -161,6 +165,7 @@ _KINDS: dict[str, Callable[[Stage], Heal]] = {
     "term_deliver": lambda stage: _kill(stage.delivering(), signal.SIGTERM),
     "kill_ops": lambda stage: _kill(stage.workers["ops"], signal.SIGKILL),
     "kill_every_deliver": _kill_all,
+    ROLLING: _roll,
     "term_ops": lambda stage: _kill(stage.workers["ops"], signal.SIGTERM),
     "term_beat": lambda stage: _kill(stage.workers["beat"], signal.SIGTERM),
     "freeze_ops": lambda stage: _freeze(stage.workers["ops"].program.pid),

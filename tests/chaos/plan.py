@@ -24,6 +24,10 @@ RECEIVER_MODES = (
 )
 
 
+ROLLING = "rolling_restart"
+"""No fault but an operator's everyday act; a run of it alone must show no repeat and no gap."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of fault; its length is drawn between two numbers of seconds (0: at once)."""
@@ -37,6 +41,7 @@ KINDS = (
     Kind("kill_deliver"),
     Kind("term_deliver"),
     Kind("kill_every_deliver"),
+    Kind(ROLLING, 20, 20),
     Kind("kill_ops"),
     Kind("term_ops"),
     Kind("kill_beat"),
@@ -78,6 +83,8 @@ KINDS = (
     Kind("kill_strategy_unpublished"),
     Kind("kill_strategy_in_commit"),
 )
+UP_KINDS = ("kill_up", "term_up")
+"""Done in a part of their own, see upside.py."""
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 

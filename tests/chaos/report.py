@@ -19,6 +19,7 @@ SHOWN = 5
 WINDOW, RECOVERED = 3, 0.8
 """Recovered is who, over so many seconds, has this share of what is enqueued accepted."""
 AFTERMATH_SECONDS = 10
+SMOOTH = 2.0
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -93,6 +94,19 @@ def recoveries(verdict: Verdict, faults: Sequence[Fault], begun: float) -> dict[
         interrupted = min(others, default=float("inf")) < second
         told[fault.number] = f"> {after:.0f}, next" if interrupted else f"{after:.0f}"
     return told
+
+
+def smooth(verdict: Verdict, faults: Sequence[Fault], begun: float) -> None:
+    """Of rolling restarts alone: no repeat at all, and no p99 beyond twice that of the calm."""
+    for cause, number in verdict.causes.items():
+        verdict.finds("duplicated", f"{number} after {cause}")
+    calm, rolling = _apart(verdict, faults, begun)
+    if quantile(rolling, 0.99) > SMOOTH * quantile(calm, 0.99):
+        verdict.finds(
+            "late",
+            f"p99 {quantile(rolling, 0.99) * 1000:.0f} ms during restarts, "
+            f"{quantile(calm, 0.99) * 1000:.0f} ms apart from them",
+        )
 
 
 def _told(causes: Counter[str]) -> str:

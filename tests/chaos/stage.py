@@ -279,6 +279,22 @@ class Stage:
         """Wait until each has finished; a last start enqueues what a late kill left over."""
         return all(kept.ended_well(seconds) for kept in self.strategies.values())
 
+    def roll(self) -> threading.Thread:
+        """Start a new deliver worker for each, and end the old one in order once that is ready."""
+
+        def one_by_one() -> None:
+            for name in sorted(name for name in self.workers if "deliver" in name):
+                old = self.workers[name]
+                new = Kept(name, partial(self._worker, name, "deliver"), self.say)
+                new.program.wait_for_line(" ready", 60)
+                self.workers[name] = new
+                old.end()
+                new.lines = [*old.lines, *old.program.lines, *new.lines]
+
+        thread = threading.Thread(target=one_by_one, daemon=True)
+        thread.start()
+        return thread
+
     def keep_logs(self) -> None:
         """Write what each process said into the folder."""
         for name, kept in {**self.workers, **self.strategies}.items():

@@ -43,6 +43,15 @@ class Verdict:
         """Findings by kind."""
         return {kind: len(lines) for kind, lines in self.found.items()}
 
+    def add(self, other: Verdict) -> None:
+        """Take another part's findings in."""
+        for kind, lines in other.found.items():
+            self.found[kind] += lines
+        self.statuses += other.statuses
+        self.causes += other.causes
+        self.signals += other.signals
+        self.latencies += other.latencies
+
     def finds(self, kind: str, text: str) -> None:
         """Note one finding."""
         self.found[kind].append(text)
