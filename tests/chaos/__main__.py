@@ -98,7 +98,7 @@ def _main_part(
     length = max([fault.end for fault in faults] + [asked.minutes * 60])
     with ExitStack() as ending:
         stage = Stage(folder, seed, ending, say)
-        stage.start_workers()
+        stage.start_workers(asked.workers)
         stage.start_strategies(asked.strategies, length, asked.rate)
         operator = stage.start_operator()
         run = Run(stage, faults, asked.drain, say)
@@ -131,6 +131,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=20.0, help="calls of strategies a second")
     parser.add_argument("--every", type=float, default=12.0, help="seconds between faults")
     parser.add_argument("--drain", type=float, default=180.0, help="seconds at most at the end")
+    parser.add_argument("--workers", type=int, default=2, help="deliver workers")
     parser.add_argument("--strategies", type=int, default=3)
     parser.add_argument("--faults", default="", help="these kinds only, by comma")
     parser.add_argument("--keep", action="store_true", help="keep journals, ledgers and logs")

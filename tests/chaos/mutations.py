@@ -66,7 +66,7 @@ MUTATIONS = (
         "        claim = flight.claim\n        flight.task",
         "        claim = flight.claim\n"
         "        from signalpost.core.outcomes import Phase as P\n"
-        "        early = Answer(P.ANSWERED, 0.0, status_code=200)\n"
+        "        early = Answer(P.BODY, 0.0, status_code=200)\n"
         "        await self._records.put(self.judge(claim, early))\n"
         "        flight.task",
         "receiver_error,receiver_timeout",

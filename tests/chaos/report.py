@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from tests.chaos.ledger import LEDGER
-from tests.chaos.plan import Fault
+from tests.chaos.plan import UP_KINDS, Fault
 from tests.chaos.verdict import Verdict, lines_of
 
 WIDTH, HEIGHT, LEFT, TOP = 1000, 240, 50, 20
@@ -113,6 +113,11 @@ def _told(causes: Counter[str]) -> str:
     return ", ".join(f"{n} after {cause}" for cause, n in causes.most_common())
 
 
+def _margin(fault: Fault) -> float:
+    """What comes before a fault is calm, but for the start of a stack that is to be killed."""
+    return 30.0 if fault.kind in UP_KINDS else 1.0
+
+
 def _apart(
     verdict: Verdict, faults: Sequence[Fault], begun: float
 ) -> tuple[list[float], list[float]]:
@@ -120,7 +125,9 @@ def _apart(
     calm: list[float] = []
     storm: list[float] = []
     for at, seconds in verdict.latencies:
-        hit = any(begun + f.at - 1 < at < begun + f.end + AFTERMATH_SECONDS for f in faults)
+        hit = any(
+            begun + f.at - _margin(f) < at < begun + f.end + AFTERMATH_SECONDS for f in faults
+        )
         (storm if hit else calm).append(seconds)
     return calm, storm
 

@@ -227,7 +227,7 @@ class Stage:
                 )
         engine.dispose()
 
-    def start_workers(self, deliver: int = 2) -> None:
+    def start_workers(self, deliver: int) -> None:
         """Start the roles, and wait until they take messages."""
         roles = {f"deliver-{number}": "deliver" for number in range(1, deliver + 1)}
         for name, role in {**roles, "ops": "ops", "beat": "beat"}.items():
