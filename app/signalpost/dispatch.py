@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -13,6 +13,7 @@ from uuid import UUID
 from signalpost import reports
 from signalpost.clock import Lease
 from signalpost.core.backoff import Backoff
+from signalpost.core.extraheaders import with_extra
 from signalpost.core.lifecycle import MIN_LIFE_SECONDS, RETRY_AFTER_CAP_SECONDS, Policy, decide
 from signalpost.core.outcomes import Answer, Failure, Phase, classify, retry_after_seconds
 from signalpost.core.signing import Outgoing, secret_bytes, sign
@@ -24,7 +25,7 @@ from signalpost.logs import place, speak_of
 from signalpost.outbox import Outbox
 from signalpost.repository.claims import Claim
 from signalpost.repository.records import Record, Recorded
-from signalpost.secretbox import SecretBox
+from signalpost.secretbox import SecretBox, unseal
 from signalpost.sender import Parcel, Progress, Sender
 from signalpost.settings import Settings
 
@@ -82,6 +83,7 @@ class Dispatcher:
         self._observe = observe
         self.gate = Gate(lease)
         self._keys: dict[tuple[int, bytes], bytes] = {}
+        self._extras: dict[tuple[int, tuple[tuple[str, str], ...]], Mapping[str, str]] = {}
         self.flights: dict[UUID, Flight] = {}
         self._records: Grouped[Record, Recorded | None] = Grouped(
             outbox.record, key=lambda item: item.delivery_id, most=RECORDS_AT_ONCE
@@ -157,7 +159,7 @@ class Dispatcher:
         if refusal is not None:
             return Answer(Phase.NONE, 0.0, failure=refusal)
         try:
-            headers = self._sign(claim)
+            headers = with_extra(self._extra(claim), self._sign(claim))
         except SecretError as error:
             logger.error("the endpoint's secret cannot be read: %s", error)
             return Answer(Phase.NONE, 0.0, failure=Failure.SECRET)
@@ -167,7 +169,7 @@ class Dispatcher:
         life = self._lease.life_seconds(claim.expires_at)
         parcel = Parcel(
             url=claim.url,
-            headers={**(claim.headers or {}), **headers},
+            headers=headers,
             body=claim.body,
             timeout_seconds=timeout if life is None else min(timeout, life),
             last_check=lambda: self._last_check(flight),
@@ -217,6 +219,14 @@ class Dispatcher:
                 raise SecretError("the stored secret is no text") from None
             key = self._keys[name] = secret_bytes(secret)
         return key
+
+    def _extra(self, claim: Claim) -> Mapping[str, str]:
+        if not claim.headers:
+            return {}
+        name = (claim.endpoint_id, tuple(claim.headers.items()))
+        if name not in self._extras:
+            self._extras[name] = unseal(claim.headers, self._box)
+        return self._extras[name]
 
     def judge(self, claim: Claim, answer: Answer) -> Record:
         """Turn an answer into the record that says what it meant and what follows."""

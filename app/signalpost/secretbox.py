@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from signalpost.errors import SecretError
 
-__all__ = ["SecretBox"]
+__all__ = ["SecretBox", "seal", "unseal"]
 
 
 class SecretBox:
@@ -53,3 +53,16 @@ class SecretBox:
                 "set it to the keys of this database"
             )
         return self._fernets
+
+
+def seal(headers: Mapping[str, str], box: SecretBox) -> dict[str, str]:
+    """Extra headers as they are stored: names readable, values encrypted, for they may be keys."""
+    return {name: box.encrypt(value.encode()).decode("ascii") for name, value in headers.items()}
+
+
+def unseal(headers: Mapping[str, str], box: SecretBox) -> dict[str, str]:
+    """What `seal` was given. Raises SecretError where no key fits, or where it is no text."""
+    try:
+        return {name: box.decrypt(value.encode()).decode() for name, value in headers.items()}
+    except (UnicodeError, AttributeError):
+        raise SecretError("an endpoint's stored extra header is no text") from None

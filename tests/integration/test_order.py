@@ -22,8 +22,9 @@ from signalpost.repository import cancelling, claims, expiring, placing, records
 from signalpost.repository.claims import Claim
 from signalpost.repository.enqueueing import Life, NewSignal, Way, enqueue
 from signalpost.repository.records import Record
+from signalpost.secretbox import seal
 from tests import receivers, rows
-from tests.engines import SEALED, engine_rig
+from tests.engines import BOX, SEALED, engine_rig
 from tests.processes import wait_for
 from tests.waiting import until
 
@@ -380,7 +381,7 @@ async def test_an_engine_sends_each_key_in_order_however_often_attempts_fail(
                     ordered=True,
                     max_retries=50,
                     retry_delay_seconds=0.01,
-                    headers={"X-Key": str(key)},
+                    headers=seal({"X-Key": str(key)}, BOX),
                 )
             for _ in range(20):
                 put(connection)

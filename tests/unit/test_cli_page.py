@@ -30,7 +30,7 @@ def test_the_page_names_no_option_that_is_not_there() -> None:
         option
         for _, command in commands(root)
         for parameter in command.params
-        for option in parameter.opts
+        for option in (*parameter.opts, *parameter.secondary_opts)
     }
     spoken = {word.strip("`|,.;:()") for word in PAGE.split() if word.strip("`(").startswith("--")}
 

@@ -29,7 +29,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "migrate": ("migrating", "Make or update the tables."),
     },
     "Set up and send": {
-        "endpoint": ("endpoints", "Endpoints: add, show, set, test, rotate-secret, remove."),
+        "endpoint": ("endpoints", "Endpoints: add, show, set, pause, test, rotate-secret, remove."),
         "send": ("sending", "Enqueue signals from JSON lines."),
         "completion": ("completing", "Let a shell complete commands and names."),
     },

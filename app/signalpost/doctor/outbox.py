@@ -18,7 +18,7 @@ from signalpost.repository.endpoints import EndpointView, list_endpoints
 from signalpost.repository.health import ServerFacts, server_facts
 from signalpost.repository.overview import Overview, overview
 from signalpost.repository.reading import database_time
-from signalpost.secretbox import SecretBox
+from signalpost.secretbox import SecretBox, unseal
 from signalpost.settings import Settings
 
 __all__ = ["DEPENDENT", "Outbox", "look_at_outbox", "of_clock", "of_overview", "of_server"]
@@ -164,6 +164,7 @@ def _readable(view: EndpointView, box: SecretBox) -> bool:
     try:
         for ciphertext in filter(None, (view.secret_ciphertext, view.previous_secret_ciphertext)):
             box.decrypt(ciphertext)
+        unseal(view.headers, box)
     except SecretError:
         return False
     return True

@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from signalpost.core.extraheaders import with_extra
 from signalpost.core.outcomes import Answer, Failure
 from signalpost.core.signing import secret_bytes
 from signalpost.core.testsignal import TEST_BODY, sign_test
 from signalpost.doctor.meanings import STOPPED
 from signalpost.repository.endpoints import EndpointView
-from signalpost.secretbox import SecretBox
+from signalpost.secretbox import SecretBox, unseal
 from signalpost.sender import Parcel, Sender
 from signalpost.settings import Settings
 from signalpost.transport import AiohttpTransport
@@ -75,6 +76,7 @@ class Receivers:
         )
         own = view.timeout_seconds or self._settings.outbound_timeout_seconds
         seconds = own if timeout_seconds is None else min(own, timeout_seconds)
+        headers = with_extra(unseal(view.headers, box), headers)
         return await self._send(view, headers, seconds, stopped=False)
 
     async def _send(

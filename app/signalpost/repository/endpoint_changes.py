@@ -19,6 +19,7 @@ from signalpost.repository.endpoints import (
     facts_of,
     hold_endpoint,
 )
+from signalpost.secretbox import SecretBox, seal, unseal
 from signalpost.settings import Settings
 
 __all__ = ["CHANGEABLE", "Removal", "change_endpoint", "remove_endpoint", "write_change"]
@@ -30,6 +31,15 @@ CHANGEABLE = (
     "retry_delay_seconds",
     "ttl_seconds",
     "on_unknown",
+    "instruments",
+    "sides",
+    "actions",
+    "producers",
+    "min_confidence",
+    "ordered",
+    "on_dead",
+    "max_in_flight",
+    "rate_per_second",
 )
 
 # By the literals of the partial indexes, so that no delivered row is read.
@@ -65,6 +75,8 @@ def change_endpoint(
     changes: Mapping[str, Any],
     settings: Settings,
     *,
+    box: SecretBox | None = None,
+    headers: Mapping[str, str | None] | None = None,
     actor: str,
     why: str = "",
 ) -> tuple[EndpointView, EndpointView]:
@@ -77,6 +89,8 @@ def change_endpoint(
         name: of the endpoint.
         changes: values by their names in CHANGEABLE; None takes the setting's value from now on.
         settings: what holds where the endpoint says nothing.
+        box: encrypts the values of extra headers; needed where `headers` are given.
+        headers: extra headers by their names, in whatever case; None takes one away.
         actor: who does it.
         why: for the audit trail.
 
@@ -85,7 +99,8 @@ def change_endpoint(
     """
     before = hold_endpoint(conn, name)
     kept = {field: getattr(before, field) for field in CHANGEABLE}
-    new = NewEndpoint(name=name, secret="", **{**kept, **changes})
+    stored, plain = _with_headers(before.headers, headers or {}, box)
+    new = NewEndpoint(name=name, secret="", headers=plain, **{**kept, **changes})
     if "url" in changes:
         if name == DEFAULT_NAME and settings.outbound_server_url is not None:
             raise EndpointError(
@@ -95,9 +110,32 @@ def change_endpoint(
         check_url(new.url, settings.outbound_allow_networks)
     check_policy(new, settings)
     different = {field: value for field, value in changes.items() if value != kept[field]}
+    if stored != before.headers:
+        different["headers"] = stored
     if not different:
         return before, before
     return before, write_change(conn, before, different, "endpoint changed", actor=actor, why=why)
+
+
+def _with_headers(
+    sealed: Mapping[str, str], changes: Mapping[str, str | None], box: SecretBox | None
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The extra headers afterwards, as they are stored and as they are sent."""
+    if not changes or box is None:
+        # Their values were judged when they were set; their names still matter to a new URL.
+        return dict(sealed), dict.fromkeys(sealed, "-")
+    plain, stored = unseal(sealed, box), dict(sealed)
+    for name, value in changes.items():
+        former = next((known for known in plain if known.lower() == name.lower()), None)
+        if value is None and former is None:
+            raise EndpointError(f"there is no extra header {name} to take away")
+        if value is not None and former == name and plain[name] == value:
+            continue
+        if former is not None:
+            del plain[former], stored[former]
+        if value is not None:
+            plain[name], stored[name] = value, seal({name: value}, box)[name]
+    return stored, plain
 
 
 def remove_endpoint(

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Literal
 
 from signalpost.core import addresses
 from signalpost.core.addresses import Network
 from signalpost.core.backoff import Backoff
+from signalpost.core.extraheaders import check_extra_headers
+from signalpost.core.identity import PRODUCER_ID
 from signalpost.core.targets import read_target
 from signalpost.errors import EndpointError
 from signalpost.settings import Settings
 from signalpost.settings.rules import http_url
 
 __all__ = ["NewEndpoint", "check_endpoint", "check_policy", "check_url"]
+
+_PATTERN = re.compile(r"[A-Z0-9._*?-]{1,20}")
+_SIDE = re.compile(r"buy|sell")
+_ACTION = re.compile(r"open|close|modify|cancel")
+_MOST_WORDS = 100
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -32,6 +40,17 @@ class NewEndpoint:
     retry_delay_seconds: float | None = None
     ttl_seconds: float | None = None
     on_unknown: Literal["retry", "stop"] = "retry"
+    instruments: Sequence[str] | None = None
+    """Patterns, of which one must fit; None, here and in the next ones: all."""
+    sides: Sequence[str] | None = None
+    actions: Sequence[str] | None = None
+    producers: Sequence[str] | None = None
+    min_confidence: Decimal | None = None
+    ordered: bool = False
+    on_dead: Literal["skip", "block"] = "skip"
+    max_in_flight: int | None = None
+    rate_per_second: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def check_endpoint(new: NewEndpoint, settings: Settings) -> None:
@@ -78,17 +97,28 @@ def check_url(url: str, allow_networks: Sequence[Network]) -> None:
 
 def check_policy(new: NewEndpoint, settings: Settings) -> None:
     """Raise EndpointError for numbers out of range and for retries that outlive the signal."""
-    limits: tuple[tuple[str, float | None, float, float], ...] = (
+    limits: tuple[tuple[str, float | Decimal | None, float, float], ...] = (
         ("timeout", new.timeout_seconds, 5, 300),
         ("max retries", new.max_retries, 0, 1000),
         ("retry delay", new.retry_delay_seconds, 0.001, 3600),
         ("ttl", new.ttl_seconds, 0.001, 366 * 86400),
+        ("max in flight", new.max_in_flight, 1, 10_000),
+        ("rate", new.rate_per_second, 0.01, 100_000),
+        ("min confidence", new.min_confidence, 0, 1),
     )
     for name, value, least, most in limits:
         if value is not None and not least <= value <= most:
             raise EndpointError(f"the {name} must be from {least:g} to {most:g}")
     if new.on_unknown not in ("retry", "stop"):
         raise EndpointError("on_unknown must be retry or stop")
+    if new.on_dead not in ("skip", "block"):
+        raise EndpointError("on_dead must be skip or block")
+    _check_filter(new)
+    check_extra_headers(new.headers)
+    if read_target(new.url).authorization is not None and any(
+        name.lower() == "authorization" for name in new.headers
+    ):
+        raise EndpointError("the URL's user and password make the Authorization header already")
     retries = settings.max_retries if new.max_retries is None else new.max_retries
     delay = new.retry_delay_seconds
     schedule = Backoff(settings.retry_delay_seconds if delay is None else delay)
@@ -99,3 +129,21 @@ def check_policy(new: NewEndpoint, settings: Settings) -> None:
             f"{retries} retries can take {longest:.0f} s, longer than a signal's life of "
             f"{life:g} s here; lower the retries or their delay, or raise the ttl"
         )
+
+
+def _check_filter(new: NewEndpoint) -> None:
+    rules: tuple[tuple[str, Sequence[str] | None, re.Pattern[str], str], ...] = (
+        ("instrument", new.instruments, _PATTERN, "1 to 20 of A-Z, 0-9, . _ - and the globs * ?"),
+        ("side", new.sides, _SIDE, "buy or sell"),
+        ("action", new.actions, _ACTION, "open, close, modify or cancel"),
+        ("producer", new.producers, PRODUCER_ID, "1 to 64 letters, digits, underscores, hyphens"),
+    )
+    for name, given, pattern, rule in rules:
+        if given is None:
+            continue
+        if not given:
+            raise EndpointError(f"an endpoint that takes no {name} at all would get nothing")
+        if len(given) > _MOST_WORDS:
+            raise EndpointError(f"at most {_MOST_WORDS} of each filter can be named")
+        if not all(pattern.fullmatch(word) for word in given):
+            raise EndpointError(f"each {name} of a filter must be {rule}")

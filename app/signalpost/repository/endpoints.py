@@ -6,6 +6,8 @@ import base64
 import secrets
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Connection, Select, insert, select, text, update
@@ -21,7 +23,7 @@ from signalpost.repository.endpoint_rules import (
     check_url,
 )
 from signalpost.repository.reading import database_time
-from signalpost.secretbox import SecretBox
+from signalpost.secretbox import SecretBox, seal
 from signalpost.settings import Settings
 
 __all__ = [
@@ -64,6 +66,17 @@ class EndpointView:
     previous_secret_until: datetime | None
     """While the secret is being replaced: how long its previous version signs as well."""
     previous_secret_ciphertext: bytes | None = field(repr=False)
+    instruments: list[str] | None
+    sides: list[str] | None
+    actions: list[str] | None
+    producers: list[str] | None
+    min_confidence: Decimal | None
+    ordered: bool
+    on_dead: str
+    max_in_flight: int | None
+    rate_per_second: float | None
+    headers: dict[str, str] = field(repr=False)
+    """The extra ones, their values encrypted."""
 
     def rotates(self, now: datetime) -> bool:
         """Whether requests are signed with the previous secret as well; `now`: database time."""
@@ -88,7 +101,11 @@ def add_endpoint(
     """
     check_endpoint(new, settings)
     secret_bytes(new.secret)
-    values = {**asdict(new), "secret_ciphertext": box.encrypt(new.secret.encode())}
+    values = {
+        **asdict(new),
+        "secret_ciphertext": box.encrypt(new.secret.encode()),
+        "headers": seal(new.headers, box),
+    }
     del values["secret"]
     row = conn.execute(_insert(values)).one_or_none()
     if row is None:
@@ -256,9 +273,24 @@ def audit(
     conn.execute(insert(AuditRow).values(**row, before=before, after=after))
 
 
+_TOLD = (
+    *("url", "secret_version", "timeout_seconds", "max_retries", "retry_delay_seconds"),
+    *("ttl_seconds", "on_unknown", "instruments", "sides", "actions", "producers", "ordered"),
+    *("on_dead", "max_in_flight", "rate_per_second"),
+)
+
+
 def facts_of(view: EndpointView) -> dict[str, Any]:
-    """What the audit trail keeps of an endpoint: nothing of a secret but its version."""
-    told = ("url", "secret_version", "timeout_seconds", "max_retries", "retry_delay_seconds")
-    facts = {name: getattr(view, name) for name in (*told, "ttl_seconds", "on_unknown")}
-    until = view.previous_secret_until
-    return {**facts, "previous_secret_until": None if until is None else until.isoformat()}
+    """What the audit trail keeps of an endpoint: nothing of a secret but its version.
+
+    Of an extra header's value it keeps a print of its ciphertext, which tells a change and no more.
+    """
+    until, least = view.previous_secret_until, view.min_confidence
+    return {
+        **{name: getattr(view, name) for name in _TOLD},
+        "min_confidence": None if least is None else str(least),
+        "previous_secret_until": None if until is None else until.isoformat(),
+        "headers": {
+            name: sha256(sealed.encode()).hexdigest()[:8] for name, sealed in view.headers.items()
+        },
+    }

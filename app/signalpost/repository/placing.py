@@ -34,6 +34,8 @@ __all__ = [
     "place_new",
     "promote",
     "take_keys",
+    "unblock",
+    "unblock_endpoint",
 ]
 
 Key = tuple[int, str]
@@ -109,6 +111,11 @@ UPDATE signalpost.orderings o SET blocked_by = NULL
 FROM signalpost.deliveries d
 WHERE d.id = ANY(CAST(:ids AS uuid[])) AND d.status = 'dead' AND o.endpoint_id = d.endpoint_id
   AND o.ordering_key = d.ordering_key AND o.blocked_by = d.id
+""")
+
+_BLOCKERS = text("""
+SELECT blocked_by FROM signalpost.orderings
+WHERE endpoint_id = :endpoint_id AND blocked_by IS NOT NULL
 """)
 
 # Not one that came meanwhile: the promotion may not have seen it.
@@ -260,6 +267,12 @@ def unblock(connection: Connection, delivery_ids: Sequence[UUID]) -> int:
     cleared = connection.execute(_UNBLOCK, {"ids": list(delivery_ids)})
     promote(connection, keys)
     return cleared.rowcount
+
+
+def unblock_endpoint(connection: Connection, endpoint_id: int) -> int:
+    """The same for all keys of an endpoint, whose dead ones hold up nobody from now on."""
+    blockers = connection.execute(_BLOCKERS, {"endpoint_id": endpoint_id}).scalars().all()
+    return unblock(connection, blockers) if blockers else 0
 
 
 def place_new(connection: Connection, *, limit: int) -> Placed:

@@ -145,3 +145,86 @@ def test_a_bad_rotation_is_one_line(
     assert result.exit_code == ending[0]
     assert ending[1] in result.stderr.splitlines()[-1]
     assert bystander.json("endpoint", "show", "desk")["secret_version"] == 1
+
+
+def test_every_part_of_the_policy_can_be_set_and_seen(operator: Operator, endpoint: str) -> None:
+    """Filters, limits, order and headers are told, listed and audited; a header's value is not."""
+    words = ["--instrument", "EUR*", "--instrument", "XAU*", "--side", "buy", "--action", "open"]
+    words += ["--producer", "momentum-1", "--min-confidence", "0.70", "--max-in-flight", "4"]
+    words += ["--rate", "50", "--ordered", "--on-dead", "block", "--header", f"X-Api-Key: {OWN}"]
+    changed = operator.run("endpoint", "set", "desk", *words)
+    other = operator.run("endpoint", "set", "desk", "--header", "x-api-key: another one")
+    [view] = operator.json("endpoint", "list")
+    shown = operator.run("endpoint", "show", "desk")
+    revealed = operator.json("endpoint", "show", "desk", "--reveal-secret")
+
+    assert changed.exit_code == 0, changed.stderr
+    assert "takes          everything -> EUR* XAU*, buy, open, from momentum-1" in changed.stdout
+    assert "order          not kept -> kept, a dead one: block" in changed.stdout
+    assert (view["max_in_flight"], view["rate_per_second"]) == (4, 50)
+    assert (view["min_confidence"], view["headers"]) == ("0.70", ["x-api-key"])
+    assert "extra headers  x-api-key" in shown.stdout
+    assert revealed["header_values"] == {"x-api-key": "another one"}
+    assert not {OWN, "another one"} & set((changed.output + other.output + shown.output).split("'"))
+    assert OWN not in changed.output + other.output + shown.output
+
+
+def test_limits_filters_and_headers_are_taken_away_again(operator: Operator, endpoint: str) -> None:
+    """`none`, `all`, --unordered and --drop-header bring back what holds without a policy."""
+    file = operator.folder / "headers"
+    file.write_text("X-Api-Key: one\nX-Desk: two\n")
+    before = operator.json("endpoint", "list")
+    words = ["--instrument", "EUR*", "--max-in-flight", "4", "--rate", "0.5", "--ordered"]
+    operator.run("endpoint", "set", "desk", *words, "--headers-file", str(file))
+    words = ["--instrument", "all", "--max-in-flight", "none", "--rate", "none", "--unordered"]
+    operator.run("endpoint", "set", "desk", *words, *2 * ["--drop-header", "x-desk"])
+    assert operator.json("endpoint", "list")[0]["headers"] == ["X-Api-Key"]
+    operator.run("endpoint", "set", "desk", "--drop-header", "X-Api-Key")
+
+    assert operator.json("endpoint", "list") == before
+
+
+@pytest.mark.parametrize(
+    ("words", "ending"),
+    [
+        (["--instrument", "eur*"], (1, "globs")),
+        (["--instrument", "all", "--instrument", "EUR*"], (2, "goes with no other")),
+        (["--producer", "a b"], (1, "each producer of a filter")),
+        (["--min-confidence", "1.1"], (1, "the min confidence must be from 0 to 1")),
+        (["--min-confidence", "NaN"], (2, "write a number, or none")),
+        (["--max-in-flight", "0"], (1, "the max in flight must be from 1 to")),
+        (["--max-in-flight", "1.5"], (2, "write a whole number, or none")),
+        (["--rate", "0"], (1, "the rate must be from")),
+        (["--rate", "inf"], (1, "the rate must be from")),
+        (["--header", "no colon"], (2, "write a header as")),
+        (["--header", "X-Signature: forged"], (1, "sets itself")),
+        (["--header", "X-Key: a\r\nX-Other: b"], (1, "on one line")),
+        (["--drop-header", "X-Key"], (1, "there is no extra header X-Key")),
+        (["--headers-file", "nothing-here"], (1, "nothing-here")),
+    ],
+)
+def test_a_bad_policy_is_one_line(
+    bystander: Operator, words: list[str], ending: tuple[int, str]
+) -> None:
+    """What cannot be a policy is told in one line, by `set` and by `add`."""
+    before = bystander.json("endpoint", "list")
+    results = [bystander.run("endpoint", "set", "desk", *words)]
+    if words[0] != "--drop-header":
+        results.append(bystander.run("endpoint", "add", "new", "http://127.0.0.1:9/in", *words))
+
+    for result in results:
+        assert (result.exit_code, result.stderr.count("\n") <= 2) == (ending[0], True)
+        assert ending[1] in result.stderr.splitlines()[-1]
+    assert bystander.json("endpoint", "list") == before
+
+
+def test_an_endpoint_is_paused_and_resumed(operator: Operator, endpoint: str) -> None:
+    """`endpoint pause` and `endpoint resume` are the kill switch for one, with its reason."""
+    operator.run("send", operator.file(LINE))
+    paused = operator.run("endpoint", "pause", "desk", "--reason", "moving")
+    asked = operator.run("endpoint", "resume", "desk")
+    resumed = operator.run("endpoint", "resume", "desk", "--yes")
+
+    assert paused.stdout == "paused: endpoint desk\n1 deliveries wait for the resume\n"
+    assert (asked.exit_code, "--yes sends them" in asked.stderr) == (1, True)
+    assert resumed.stdout == "resumed: endpoint desk; 1 deliveries go out now\n"

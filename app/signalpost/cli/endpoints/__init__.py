@@ -7,6 +7,7 @@ from signalpost.cli.endpoints import (  # noqa: F401  each adds its commands to 
     changing,
     rotating,
     showing,
+    stopping,
     testing,
 )
 from signalpost.cli.endpoints.group import endpoint, given_secret, secret_options

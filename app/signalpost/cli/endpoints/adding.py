@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
 from signalpost.cli import values
 from signalpost.cli.endpoints.describing import public
 from signalpost.cli.endpoints.group import endpoint, given_secret, secret_box, secret_options
+from signalpost.cli.endpoints.policy import given_headers, given_policy, policy_options
 from signalpost.cli.joining import (
     actor,
     examples,
@@ -28,6 +29,7 @@ __all__ = ["add"]
     epilog=examples(
         "signalpost endpoint add broker https://broker.example/signals",
         "signalpost endpoint add desk https://desk.example/in --secret-file desk.secret --ttl 2m",
+        "signalpost endpoint add fx https://fx.example/in --instrument 'EUR*' --ordered --rate 50",
     ),
 )
 @click.argument("name")
@@ -44,6 +46,7 @@ __all__ = ["add"]
     show_default=True,
     help="Where nobody can tell whether the receiver got it.",
 )
+@policy_options
 @json_option
 @shared_options
 def add(
@@ -59,10 +62,12 @@ def add(
     on_unknown: Literal["retry", "stop"],
     as_json: bool,
     data: Path | None,
+    **policy: Any,
 ) -> None:
     """Add a receiver; without a secret of yours, one is made and shown this once.
 
     SPAN is a number of seconds, or such as 500ms, 2s, 5m. What is not given is the settings'.
+    Each filter may be given several times; a signal must pass every kind of filter that is set.
     """
     from signalpost.repository import endpoints
 
@@ -78,6 +83,8 @@ def add(
         retry_delay_seconds=retry_delay,
         ttl_seconds=ttl,
         on_unknown=on_unknown,
+        headers=given_headers(policy),
+        **given_policy(policy),
     )
     with transaction(settings) as conn:
         view = endpoints.add_endpoint(conn, new, settings, secret_box(settings), actor=actor())

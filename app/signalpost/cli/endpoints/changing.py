@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from signalpost.cli import values
 from signalpost.cli.completing import endpoint_names
 from signalpost.cli.endpoints.describing import policy_facts, public
-from signalpost.cli.endpoints.group import endpoint, reason_option
+from signalpost.cli.endpoints.group import endpoint, reason_option, secret_box
+from signalpost.cli.endpoints.policy import given_headers, given_policy, policy_options
 from signalpost.cli.joining import (
     actor,
     examples,
@@ -20,6 +22,10 @@ from signalpost.cli.joining import (
     transaction,
 )
 from signalpost.cli.printing import facts, note, print_json
+
+if TYPE_CHECKING:
+    from signalpost.repository.endpoints import EndpointView
+    from signalpost.settings import Settings
 
 __all__ = ["remove", "set_command"]
 
@@ -32,7 +38,7 @@ DEFAULT = "default"
     epilog=examples(
         "signalpost endpoint set desk --timeout 10s --ttl 2m",
         "signalpost endpoint set desk --url https://desk.example/v2/signals --reason 'new server'",
-        "signalpost endpoint set desk --max-retries default",
+        "signalpost endpoint set desk --max-retries default --rate none --instrument all",
     ),
 )
 @click.argument("name", shell_complete=endpoint_names)
@@ -46,6 +52,8 @@ DEFAULT = "default"
     type=click.Choice(["retry", "stop"]),
     help="Where nobody can tell whether the receiver got it.",
 )
+@policy_options
+@click.option("--drop-header", "dropped", multiple=True, metavar="NAME", help="Send it no more.")
 @reason_option
 @json_option
 @shared_options
@@ -58,12 +66,16 @@ def set_command(
     retry_delay: str | None,
     ttl: str | None,
     on_unknown: str | None,
+    dropped: Sequence[str],
     reason: str,
     as_json: bool,
     data: Path | None,
+    **policy: Any,
 ) -> None:
     """Change an endpoint; what is not named stays, and `default` takes the settings' value.
 
+    A filter that is given replaces the one before, and `all` takes it away; `none` takes a limit
+    away. --ordered counts for what is enqueued from then on.
     It counts from the next attempt on, in every worker, without a restart, and is audited.
     """
     from signalpost.repository.endpoint_changes import change_endpoint
@@ -81,11 +93,24 @@ def set_command(
         for field, value in (("url", url), ("on_unknown", on_unknown))
         if value is not None
     }
-    if not changes:
+    changes |= given_policy(policy)
+    headers: dict[str, str | None] = {**dict.fromkeys(dropped), **given_headers(policy)}
+    if not changes and not headers:
         raise click.UsageError("name at least one thing to change, such as --timeout 10s")
     settings = find_settings(data, quiet=as_json)
     with transaction(settings) as conn:
-        before, after = change_endpoint(conn, name, changes, settings, actor=actor(), why=reason)
+        before, after = change_endpoint(
+            conn,
+            name,
+            changes,
+            settings,
+            box=secret_box(settings) if headers else None,
+            headers=headers,
+            actor=actor(),
+            why=reason,
+        )
+    if before != after:
+        _let_go(settings, before, after)
     if as_json:
         print_json(public(after, after.created_at) | {"changed": before != after})
         return
@@ -94,6 +119,8 @@ def set_command(
     different = [
         (field, f"{old[field]} -> {new[field]}") for field in new if old[field] != new[field]
     ]
+    if before.headers != after.headers and before.headers.keys() == after.headers.keys():
+        different.append(("extra headers", "a new value"))
     if before == after:
         click.echo(f"endpoint {name} is so already; nothing to change")
         return
@@ -146,6 +173,20 @@ def remove(*, name: str, yes: bool, reason: str, as_json: bool, data: Path | Non
             f"{name} was not removed: {waiting}; with --yes it is, and they keep being delivered "
             f"until their end (if they shall not: `signalpost cancel --endpoint {name}` first)"
         )
+
+
+def _let_go(settings: Settings, before: EndpointView, after: EndpointView) -> None:
+    """What the change lets go is looked at now."""
+    from signalpost.broker import Broker
+    from signalpost.repository.placing import unblock_endpoint
+
+    if before.on_dead == "block" and after.on_dead == "skip":
+        # In a transaction of its own: keys are locked before endpoints, everywhere.
+        with transaction(settings) as conn:
+            unblock_endpoint(conn, after.id)
+    broker = Broker(settings.redis_url)
+    broker.ring()
+    broker.close()
 
 
 def _span(option: str, text: str) -> float | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from signalpost.repository.endpoints import EndpointView
     from signalpost.settings import Settings
 
-__all__ = ["policy_facts", "policy_row", "public", "secret_line"]
+__all__ = ["order", "policy_facts", "policy_row", "public", "secret_line", "takes"]
 
 _PUBLIC = (
     "id",
@@ -25,6 +25,15 @@ _PUBLIC = (
     "retry_delay_seconds",
     "ttl_seconds",
     "on_unknown",
+    "instruments",
+    "sides",
+    "actions",
+    "producers",
+    "min_confidence",
+    "ordered",
+    "on_dead",
+    "max_in_flight",
+    "rate_per_second",
     "created_at",
 )
 
@@ -38,11 +47,43 @@ def public(view: EndpointView, now: datetime) -> dict[str, Any]:
     shown = asdict(view)
     if not view.rotates(now):
         shown["previous_secret_until"] = None
-    return {name: shown[name] for name in _PUBLIC}
+    return {**{name: shown[name] for name in _PUBLIC}, "headers": sorted(view.headers)}
 
 
 def policy_facts(view: EndpointView, settings: Settings) -> tuple[tuple[str, object], ...]:
     """The policy that holds, and whose word each value is."""
+    rate = view.rate_per_second
+    return (
+        *_schedule(view, settings),
+        ("takes", takes(view)),
+        ("order", order(view)),
+        ("in flight", "any number" if view.max_in_flight is None else f"{view.max_in_flight}"),
+        ("rate", "any" if rate is None else f"{rate:g}/s"),
+        ("extra headers", ", ".join(sorted(view.headers)) or "none"),
+    )
+
+
+def policy_row(view: EndpointView, settings: Settings) -> list[object]:
+    """What a list has room for."""
+    return [*(value for _, value in _schedule(view, settings)), takes(view), order(view)]
+
+
+def takes(view: EndpointView) -> str:
+    """The filter, in words."""
+    parts = [" ".join(named) for named in (view.instruments, view.sides, view.actions) if named]
+    if view.producers:
+        parts.append("from " + " ".join(view.producers))
+    if view.min_confidence is not None:
+        parts.append(f"confidence {view.min_confidence} up")
+    return ", ".join(parts) or "everything"
+
+
+def order(view: EndpointView) -> str:
+    """Whether order is kept, and what a dead one means for it."""
+    return f"kept, a dead one: {view.on_dead}" if view.ordered else "not kept"
+
+
+def _schedule(view: EndpointView, settings: Settings) -> tuple[tuple[str, object], ...]:
     return (
         ("timeout", _seconds(view.timeout_seconds, settings.outbound_timeout_seconds)),
         ("retries", _own(view.max_retries, settings.max_retries)),
@@ -50,11 +91,6 @@ def policy_facts(view: EndpointView, settings: Settings) -> tuple[tuple[str, obj
         ("ttl", _seconds(view.ttl_seconds, settings.signal_ttl_seconds)),
         ("on unknown", view.on_unknown),
     )
-
-
-def policy_row(view: EndpointView, settings: Settings) -> list[object]:
-    """The same values alone."""
-    return [value for _, value in policy_facts(view, settings)]
 
 
 def secret_line(view: EndpointView, now: datetime) -> str:

@@ -17,7 +17,7 @@ __all__ = ["endpoint", "given_secret", "reason_option", "secret_box", "secret_op
 reason_option = click.option("--reason", default="", help="Why, for the audit trail.")
 
 
-@click.group(short_help="Endpoints: add, show, set, test, rotate-secret, remove.")
+@click.group(short_help="Endpoints: add, show, set, pause, test, rotate-secret, remove.")
 def endpoint() -> None:
     """Endpoints: the receivers' URLs, each with its secret and its policy."""
 

@@ -37,7 +37,10 @@ def list_command(*, as_json: bool, data: Path | None) -> None:
         print_json([public(view, now) for view in views])
         return
     table(
-        ("name", "url", "timeout", "retries", "delay", "ttl", "unknown", "secret", "added"),
+        (
+            *("name", "url", "timeout", "retries", "delay", "ttl", "unknown", "takes", "order"),
+            *("secret", "added"),
+        ),
         [
             (
                 view.name,
@@ -59,7 +62,8 @@ def list_command(*, as_json: bool, data: Path | None) -> None:
 @click.option(
     "--reveal-secret",
     is_flag=True,
-    help="Also print the secret, in the whsec_ form of Standard Webhooks libraries.",
+    help="Also print the secret, in the whsec_ form of Standard Webhooks libraries, and the "
+    "values of extra headers.",
 )
 @json_option
 @shared_options
@@ -67,18 +71,19 @@ def show_command(*, name: str, reveal_secret: bool, as_json: bool, data: Path | 
     """Show one endpoint, the policy that holds for it, and whether its secret rotates."""
     from signalpost.repository import endpoints
     from signalpost.repository.reading import database_time
+    from signalpost.secretbox import unseal
 
     settings = find_settings(data, quiet=as_json)
     with transaction(settings) as conn:
         view = endpoints.get_endpoint(conn, name)
         now = database_time(conn)
-        secret = (
-            _whsec(endpoints.reveal_secret(conn, name, secret_box(settings)))
-            if reveal_secret
-            else ""
-        )
+        secret, headers = "", dict[str, str]()
+        if reveal_secret:
+            secret = _whsec(endpoints.reveal_secret(conn, name, secret_box(settings)))
+            headers = unseal(view.headers, secret_box(settings))
     if as_json:
-        print_json({**public(view, now), **({"secret": secret} if reveal_secret else {})})
+        revealed = {"secret": secret, "header_values": headers} if reveal_secret else {}
+        print_json({**public(view, now), **revealed})
         return
     hint = "" if reveal_secret else " (--reveal-secret shows it)"
     facts(
@@ -88,6 +93,7 @@ def show_command(*, name: str, reveal_secret: bool, as_json: bool, data: Path | 
             ("secret", secret_line(view, now) + hint),
             *((("its text", secret),) if reveal_secret else ()),
             *policy_facts(view, settings),
+            *((f"header {name}", value) for name, value in sorted(headers.items())),
             ("added", utc(view.created_at)),
         )
     )
