@@ -14,7 +14,7 @@ from signalpost.core.outcomes import Failure
 from signalpost.dispatch import Dispatcher
 from signalpost.gate import REFRESH_EVERY_SECONDS
 from signalpost.intake import THREADS, Intake
-from signalpost.logs import place
+from signalpost.logs import Seldom, place
 from signalpost.outbox import DATABASE_TROUBLE, Outbox
 from signalpost.reports import SHUTTING_DOWN, Report, Tally
 from signalpost.repository.placing import START, Key
@@ -285,12 +285,15 @@ class Engine:
         self._intake.take_one_soon(delivery_id)
 
     async def _for_ever(self, look: Callable[[], Awaitable[None]], every_seconds: float) -> None:
+        seldom = Seldom()
         while True:
             await asyncio.sleep(every_seconds)
             try:
                 await look()
+                seldom.over()
             except DATABASE_TROUBLE as trouble:
-                logger.warning("the look at the outbox failed: %s", type(trouble).__name__)
+                if seldom.lets(self._lease.steady):
+                    logger.warning("the look at the outbox failed: %s", type(trouble).__name__)
             except Exception as error:  # noqa: BLE001 - a loop that ends would end in silence
                 logger.error(
                     "an unforeseen error, please report it; trying on error=%s place=%s",

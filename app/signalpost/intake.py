@@ -15,7 +15,7 @@ from signalpost.core.outcomes import Failure
 from signalpost.core.shares import Room
 from signalpost.dispatch import Dispatcher, Flight
 from signalpost.grouping import Grouped
-from signalpost.logs import place, speak_of
+from signalpost.logs import Seldom, place, speak_of
 from signalpost.outbox import DATABASE_TROUBLE, Outbox
 from signalpost.reports import Report, Tally
 from signalpost.repository.claims import MISSED_SECONDS, Claim, Claimed, Unclaimed
@@ -67,6 +67,7 @@ class Intake:
         self._look = look
         self._threads = Threads(threads)
         self._placing = False
+        self._seldom = Seldom()
         self.more = False
         """Whether the last look may have left something due, for limits that attempts hold."""
         self.tasks: set[asyncio.Task[None]] = set()
@@ -139,8 +140,10 @@ class Intake:
             flights = self._hold(claimed, epoch, sent_at)
             used = len(flights)
             self.more = claimed.more
+            self._seldom.over()
         except DATABASE_TROUBLE as trouble:
-            logger.warning("claiming failed: %s", type(trouble).__name__)
+            if self._seldom.lets(self._lease.steady):
+                logger.warning("claiming failed: %s", type(trouble).__name__)
             return 0
         finally:
             self._window.give_back(places - used)

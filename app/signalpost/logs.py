@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
-__all__ = ["configure_logging", "place", "speak_of"]
+__all__ = ["Seldom", "configure_logging", "place", "speak_of"]
 
 LINE = "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s"
 MOMENT = "%Y-%m-%dT%H:%M:%S"
@@ -48,6 +48,28 @@ _NOTHING: Mapping[str, object] = {}
 def speak_of(**facts: object) -> None:
     """Put these ids and labels on every line that the running task logs from now on."""
     _subject.set(facts)
+
+
+class Seldom:
+    """Lets a line through at its trouble's beginning, then once in so many seconds while it lasts.
+
+    What is tried several times a second would else fill the log that an operator reads meanwhile.
+    """
+
+    def __init__(self, seconds: float = 60.0) -> None:
+        self._seconds = seconds
+        self._told_at: float | None = None
+
+    def lets(self, now: float) -> bool:
+        """Whether to say it; `now` are seconds of a clock that only goes forward."""
+        if self._told_at is not None and now < self._told_at + self._seconds:
+            return False
+        self._told_at = now
+        return True
+
+    def over(self) -> None:
+        """The trouble is over: the next one is news at once."""
+        self._told_at = None
 
 
 class Without(logging.Filter):

@@ -21,6 +21,7 @@ from signalpost.engine_thread import EngineThread
 from signalpost.repository.records import Recorded
 from tests import receivers, rows
 from tests.engines import BOX, SEALED, engine_rig
+from tests.proxy import Proxy
 from tests.waiting import counts, until
 
 
@@ -57,6 +58,23 @@ async def test_an_unforeseen_error_ends_no_loop(engine: Engine, database_url: st
                 rows.add_delivery(connection, expires_at=past)
             await until(partial(expired, engine, count), seconds=5)
     assert failures == []
+
+
+async def test_a_database_that_is_away_fills_no_log(
+    engine: Engine, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each of an engine's loops says once that it failed, however often it does, and all go on."""
+    fate = "pass"
+    with Proxy(database_url, lambda _: fate) as proxy:
+        async with engine_rig(proxy.url):
+            fate = "cut"
+            await until(lambda: proxy.cuts >= 30, seconds=20)
+            fate = "pass"
+            with engine.begin() as connection:
+                rows.add_delivery(connection, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+            await until(partial(expired, engine, 1), seconds=20)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert 1 <= sum("failed" in line for line in said) <= 12, said
 
 
 async def test_a_renewal_that_fails_in_an_unforeseen_way_is_done_again(

@@ -10,10 +10,22 @@ from uuid import UUID
 
 import pytest
 
+from signalpost.logs import Seldom
 from signalpost.reports import Report, unclaimed_report
 from signalpost.repository.claims import Unclaimed
 
 ID = UUID(int=5)
+
+
+def test_a_trouble_that_lasts_is_told_seldom() -> None:
+    """At its beginning, once in so many seconds, and anew as soon as it had been over."""
+    seldom = Seldom(60)
+    assert [seldom.lets(now) for now in (100, 100.2, 159.9, 160, 161)] == [
+        *(True, False, False, True, False)
+    ]
+    seldom.over()
+    assert seldom.lets(162)
+
 
 PROGRAM = """
 import asyncio, logging, sys
