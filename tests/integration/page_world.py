@@ -143,6 +143,8 @@ class World:
             self._endpoint(name)
         if path == ("endpoint", "test"):
             self._reachable(str(name))
+        if path == ("resume",):
+            assert self.operator.run("pause").exit_code == 0
         if path == ("send",):
             self._worker()
             self._endpoint("desk")
