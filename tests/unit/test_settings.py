@@ -372,3 +372,11 @@ def test_a_file_without_certificates_is_named(tmp_path: Path, content: str | Non
         file.write_text(content)
     with pytest.raises(SettingError, match="REDIS_CA_FILE must name a readable file"):
         load_settings({"DATABASE_URL": URL, "REDIS_CA_FILE": str(file)})
+
+
+def test_the_home_of_nobody_is_one_line() -> None:
+    """A `~name` without such an account is a folder that is not there."""
+    with pytest.raises(SettingError, match="no stack runs in the data folder ~no-such-account/x"):
+        load_settings({"SIGNALPOST_DATA_DIR": "~no-such-account/x"})
+    with pytest.raises(SettingError, match="REDIS_CA_FILE must name a readable file"):
+        load_settings({"DATABASE_URL": URL, "REDIS_CA_FILE": "~no-such-account/ca.pem"})

@@ -169,6 +169,7 @@ def retry_after_seconds(value: str | None, *, now: datetime, cap_seconds: float)
     if not text:
         return None
     if text.isascii() and text.isdigit():
+        text = text.lstrip("0") or "0"
         # A number of thousands of digits is a hostile way of saying "long".
         return min(float(text), cap_seconds) if len(text) < 12 else cap_seconds
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import binascii
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 
@@ -129,8 +129,13 @@ def verify(
     all those that are valid now; now is aware; the tolerance counts in both directions.
     Raises errors.SignatureError, and nothing else, for whatever is wrong.
     """
-    if now.utcoffset() is None:
+    aware: object = now
+    if not isinstance(aware, datetime) or aware.utcoffset() is None:
         raise SignatureError("now must carry a time zone, such as datetime.now(UTC)")
+    if not isinstance(tolerance_seconds, int | float):
+        raise SignatureError("tolerance_seconds must be a number")
+    if not isinstance(secrets, Iterable):
+        raise SignatureError("secrets must be given as a list of texts")
     try:
         # A lone text is a sequence of texts too, and what it means is plain.
         keys = [secret_bytes(s) for s in ([secrets] if isinstance(secrets, str) else secrets)]

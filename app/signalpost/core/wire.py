@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -81,11 +81,12 @@ class Incoming:
     url is the receiver's own public URL with the path and query as received: proxies rewrite Host.
     """
 
-    def __init__(self, method: str, headers: Mapping[str, str], body: bytes, url: str) -> None:
-        found = _URL.fullmatch(url) if _VISIBLE_ASCII.fullmatch(url) else None
+    def __init__(self, method: object, headers: object, body: object, url: object) -> None:
+        text = url if isinstance(url, str) else ""
+        found = _URL.fullmatch(text) if _VISIBLE_ASCII.fullmatch(text) else None
         if found is None:
             raise SignatureError("url must be this endpoint's public http:// or https:// URL")
-        if not _METHOD.fullmatch(method):
+        if not (isinstance(method, str) and _METHOD.fullmatch(method)):
             raise SignatureError("the method is malformed")
         if not isinstance(body, bytes | bytearray | memoryview):
             raise SignatureError("the body must be given as the bytes that were received")
@@ -96,8 +97,12 @@ class Incoming:
         self.query = found[4] or ""
         self._fields: dict[str, str] = {}
         self._doubled: set[str] = set()
-        pairs: Iterable[tuple[object, object]] = headers.items()
-        for name, value in pairs:
+        # Not by `isinstance`: some frameworks' headers are no Mapping, and have its items.
+        items: Callable[[], Iterable[tuple[object, object]]] | None
+        items = getattr(headers, "items", None)
+        if items is None:
+            raise SignatureError("headers must be given as a mapping of names to values")
+        for name, value in items():
             if not (isinstance(name, str) and isinstance(value, str)):
                 raise SignatureError("headers must be given as text")
             # The same name may come in two spellings, or twice from a multidict.

@@ -243,7 +243,7 @@ def _find_servers(
     folder: Path | None,
 ) -> None:
     if folder is None and PREFIX + "DATA_DIR" in values:
-        folder = Path(values[PREFIX + "DATA_DIR"]).expanduser()
+        folder = rules.expanded(values[PREFIX + "DATA_DIR"])
     named = None if folder is None else _running(folder, values)
     default = default_data_folder(values)
     of_the_default = f"data folder {default}"

@@ -6,6 +6,7 @@ A rule raises ValueError with a text that says what is wanted and never repeats 
 from __future__ import annotations
 
 import binascii
+import os.path
 import re
 from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ __all__ = [
     "address",
     "certificates",
     "database_url",
+    "expanded",
     "http_url",
     "log_format",
     "networks",
@@ -66,11 +68,16 @@ def address(text: str) -> str:
         raise ValueError("must be an IP address to listen on, such as 127.0.0.1") from None
 
 
+def expanded(text: str) -> Path:
+    """The path, with `~` read as a home folder; as it is where there is no such account."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path's own raises RuntimeError
+
+
 def certificates(text: str) -> str:
     """A file of certificates in PEM, by which servers are known; returned as an absolute path."""
     import ssl  # noqa: PLC0415 - few name a file, and every producer loads this module
 
-    file = Path(text).expanduser().absolute()
+    file = expanded(text).absolute()
     try:
         ssl.create_default_context(cafile=str(file))
     except OSError:  # SSLError is one
@@ -86,7 +93,7 @@ def with_authority(redis_url: str, file: str) -> str:
         return redis_url  # the rule for URLs says what is wrong
     if parts.scheme != "rediss" or "ssl_ca_certs=" in parts.query:
         return redis_url
-    named = f"ssl_ca_certs={quote(str(Path(file).expanduser().absolute()))}"
+    named = f"ssl_ca_certs={quote(str(expanded(file).absolute()))}"
     return parts._replace(query=f"{parts.query}&{named}".lstrip("&")).geturl()
 
 

@@ -112,6 +112,7 @@ def test_every_failure_before_the_first_byte_has_its_outcome(
         ("0", 0.0),
         ("999999", 3600.0),
         ("9" * 5000, 3600.0),
+        ("0" * 5000 + "7", 7.0),
         ("Mon, 05 Jan 2026 12:00:30 GMT", 30.0),
         ("Mon, 05 Jan 2026 11:00:00 GMT", 0.0),
         ("-5", None),

@@ -257,6 +257,12 @@ def test_what_is_not_text_or_bytes_is_refused(profile: Profile) -> None:
         {"body": ONE.outgoing.body.decode()},
         {"method": "POST\nENDPOINT:/"},
         {"method": ""},
+        {"method": None},
+        {"url": ONE.url.encode()},
+        {"headers": list(ONE.headers.items())},
+        {"secrets": None},
+        {"now": None},
+        {"tolerance_seconds": "300"},
     ):
         with pytest.raises(SignatureError):
             verify(**ONE.request(profile=profile, **change))
