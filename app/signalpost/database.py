@@ -26,7 +26,7 @@ __all__ = [
     "sync_engine",
 ]
 
-REVISION = "0005"
+REVISION = "0006"
 """The migration that this code was written for; a test holds it to the newest file there is."""
 
 _MIGRATION_LOCK = 0x7369676E616C  # "signal": one advisory lock for all migrating processes

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, Engine
 
-from signalpost.repository import liveness, pruning, rotation
+from signalpost.repository import auditing, liveness, pruning, rotation
 
 logger = logging.getLogger(__name__)
 
@@ -16,9 +16,9 @@ FORGET_WORKERS_SECONDS = 86_400.0
 
 
 def prune(database: Engine, *, retention_days: int, most_batches: int = 1000) -> int:
-    """Delete deliveries and notices past the retention, and workers long gone.
+    """Delete deliveries, signals that nobody took, notices past the retention, workers long gone.
 
-    The secrets whose replacement is over go as well.
+    The secrets whose replacement is over go as well, and acts in the audit trail after a year.
 
     Args:
         database: where; every batch is a transaction of its own, so that no claim waits for it.
@@ -38,7 +38,15 @@ def prune(database: Engine, *, retention_days: int, most_batches: int = 1000) ->
     def notices(connection: Connection) -> int:
         return pruning.prune_notices(connection, retention_days=retention_days, limit=BATCH)
 
+    def acts(connection: Connection) -> int:
+        return auditing.prune_audit(connection, retention_days=retention_days, limit=BATCH)
+
+    def signals(connection: Connection) -> int:
+        return pruning.prune_untaken(connection, retention_days=retention_days, limit=BATCH)
+
     deleted = _in_batches(database, deliveries, most_batches)
+    _in_batches(database, signals, most_batches)
+    _in_batches(database, acts, most_batches)
     told = _in_batches(database, notices, most_batches)
     with database.begin() as connection:
         liveness.forget_workers(connection, silence_seconds=FORGET_WORKERS_SECONDS)

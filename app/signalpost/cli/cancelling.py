@@ -93,6 +93,8 @@ def cancel(
     will not be sent), already_sent, or unknown (an attempt is under way, or ended without proof:
     ask the receiver). The exit code is 1 where one was not prevented.
     """
+    from signalpost.broker import Broker
+
     filtered = any(filters.values())
     if bool(deliveries) + filtered + everything != 1:
         raise click.UsageError(
@@ -107,6 +109,10 @@ def cancel(
         if not dry_run:
             be_sure(counts.changed, "cancelled", yes=yes)
             counts = _go(engine, ids, reason, dry_run=False, one_by_one=one_by_one)
+            # What stood behind these may go.
+            broker = Broker(settings.redis_url)
+            broker.ring()
+            broker.close()
     if as_json:
         print_json(_json(counts, dry_run=dry_run))
     else:

@@ -39,9 +39,11 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "health": ("health", "Ask a worker of this machine whether it is well."),
         "deliveries": ("deliveries", "Deliveries: list them, or tell the story of one."),
         "replay": ("replaying", "Put dead letters back to be sent."),
+        "skip": ("skipping", "Let those go that wait behind a dead delivery."),
         "cancel": ("cancelling", "Withdraw deliveries before they are sent."),
         "pause": ("pausing", "Stop sending: everything, or a part of it."),
         "resume": ("pausing", "End a pause; says what would go out."),
+        "audit": ("auditing", "The audit trail: who did what, when and why."),
         "alerts": ("alerts", "Alerts: list them, send them again, test that they arrive."),
     },
 }

@@ -92,9 +92,13 @@ class TroubleRow(Base):
 
 
 class AuditRow(Base):
-    """An act of a person (or of the settings): who, when, what, why, before and after."""
+    """An act of a person (or of the settings): who, when, what, why, before and after.
+
+    A trigger of the migrations refuses to change or delete what is younger than a year.
+    """
 
     __tablename__ = "audit"
+    __table_args__ = (Index("ix_audit_subject", "subject", "id"),)
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     at: Mapped[datetime] = mapped_column(server_default=NOW)

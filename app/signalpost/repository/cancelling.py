@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql import bindparam
 
 from signalpost.core.lifecycle import Status
-from signalpost.repository.placing import lock_keys_of, promote
+from signalpost.repository.placing import lock_keys_of, promote, release_blocked
 
 __all__ = ["CANCELLABLE", "Cancellation", "Withdrawn", "cancel"]
 
@@ -96,7 +96,8 @@ def cancel(
     """Withdraw deliveries, and say of each whether its receiver may still act on it.
 
     A pending one is `cancelled` at once. One that is being sent is marked: it ends `delivered` or
-    `cancelled`, and is not tried again. A finished one is left as it is.
+    `cancelled`, and is not tried again. A finished one is left as it is; a dead one that held up
+    those behind it does so no more.
 
     Args:
         conn: in a transaction that the caller commits.
@@ -109,7 +110,15 @@ def cancel(
     wanted = list(dict.fromkeys(delivery_ids))
     keys = set() if dry_run else lock_keys_of(conn, wanted)
     rows = {row.id: row for row in conn.execute(_LOOK if dry_run else _LOCK, {"ids": wanted})}
-    answers = [_answer(rows.get(delivery_id), delivery_id) for delivery_id in wanted]
+    dead = [one for one, row in rows.items() if row.status == Status.DEAD]
+    released = set(release_blocked(conn, dead)) if dead and not dry_run else set()
+    answers = [
+        _answer(rows.get(delivery_id), delivery_id, released=delivery_id in released)
+        for delivery_id in wanted
+    ]
+    if released:
+        entries = [answer for answer in answers if answer.delivery_id in released]
+        conn.execute(_AUDIT, [_entry(rows[a.delivery_id], a, actor, why) for a in entries])
     changed = [answer for answer in answers if answer.changed]
     if changed and not dry_run:
         conn.execute(_WITHDRAW, {"ids": [answer.delivery_id for answer in changed], "now": now})
@@ -118,7 +127,7 @@ def cancel(
     return answers
 
 
-def _answer(row: Row[Any] | None, delivery_id: UUID) -> Cancellation:
+def _answer(row: Row[Any] | None, delivery_id: UUID, *, released: bool = False) -> Cancellation:
     if row is None:
         return Cancellation(delivery_id, Withdrawn.UNKNOWN, note="there is no delivery of this id")
     was = Status(row.status)
@@ -131,7 +140,8 @@ def _answer(row: Row[Any] | None, delivery_id: UUID) -> Cancellation:
     elif row.maybe_received:
         answer, note = Withdrawn.UNKNOWN, unproven
     if was.terminal and was is not Status.DELIVERED:
-        note = "; ".join(filter(None, (f"it was {was.value} already", note)))
+        freed = "those that waited behind it go on" if released else ""
+        note = "; ".join(filter(None, (f"it was {was.value} already", freed, note)))
     return Cancellation(
         delivery_id=delivery_id,
         answer=answer,

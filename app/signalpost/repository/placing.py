@@ -33,6 +33,7 @@ __all__ = [
     "lock_keys_of",
     "place_new",
     "promote",
+    "release_blocked",
     "take_keys",
     "unblock",
     "unblock_endpoint",
@@ -111,6 +112,7 @@ UPDATE signalpost.orderings o SET blocked_by = NULL
 FROM signalpost.deliveries d
 WHERE d.id = ANY(CAST(:ids AS uuid[])) AND d.status = 'dead' AND o.endpoint_id = d.endpoint_id
   AND o.ordering_key = d.ordering_key AND o.blocked_by = d.id
+RETURNING d.id
 """)
 
 _BLOCKERS = text("""
@@ -261,12 +263,17 @@ def unblock(connection: Connection, delivery_ids: Sequence[UUID]) -> int:
     Returns:
         How many keys were blocked by one of these.
     """
+    return len(release_blocked(connection, delivery_ids))
+
+
+def release_blocked(connection: Connection, delivery_ids: Sequence[UUID]) -> list[UUID]:
+    """The same; returns those of them that held up others."""
     keys = lock_keys_of(connection, delivery_ids)
     if not keys:
-        return 0
-    cleared = connection.execute(_UNBLOCK, {"ids": list(delivery_ids)})
+        return []
+    cleared = connection.execute(_UNBLOCK, {"ids": list(delivery_ids)}).scalars().all()
     promote(connection, keys)
-    return cleared.rowcount
+    return list(cleared)
 
 
 def unblock_endpoint(connection: Connection, endpoint_id: int) -> int:

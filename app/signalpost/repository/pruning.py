@@ -31,6 +31,17 @@ WHERE s.id = ANY(CAST(:ids AS uuid[]))
   AND NOT EXISTS (SELECT FROM signalpost.deliveries d WHERE d.signal_id = s.id)
 """)
 
+# Those that no filter took have no delivery to go with.
+_PRUNE_UNTAKEN = text("""
+DELETE FROM signalpost.signals
+WHERE id IN (
+    SELECT s.id FROM signalpost.signals s
+    WHERE s.created_at < statement_timestamp() - make_interval(days => :days)
+      AND NOT EXISTS (SELECT FROM signalpost.deliveries d WHERE d.signal_id = s.id)
+    LIMIT :limit
+    FOR UPDATE SKIP LOCKED)
+""")
+
 _PRUNE_NOTICES = text("""
 DELETE FROM signalpost.alerts
 WHERE id IN (
@@ -57,6 +68,14 @@ def prune_finished(connection: Connection, *, retention_days: int, limit: int) -
     if signal_ids:
         connection.execute(_PRUNE_SIGNALS, {"ids": list(set(signal_ids))})
     return len(signal_ids)
+
+
+def prune_untaken(connection: Connection, *, retention_days: int, limit: int) -> int:
+    """Delete up to ``limit`` signals that no endpoint's filter took, as old as that."""
+    if not connection.execute(_LOCK, {"lock": _PRUNING_LOCK}).scalar_one():
+        return 0
+    values = {"days": retention_days, "limit": limit}
+    return connection.execute(_PRUNE_UNTAKEN, values).rowcount
 
 
 def prune_notices(connection: Connection, *, retention_days: int, limit: int) -> int:
