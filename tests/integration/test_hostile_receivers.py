@@ -6,6 +6,7 @@ import socket
 import ssl
 import warnings
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
@@ -13,11 +14,15 @@ from ipaddress import ip_network
 import psutil
 import pytest
 import trustme
+from sqlalchemy import Engine
 
 from signalpost.core.outcomes import Answer, Failure, Phase
 from signalpost.sender import EXCERPT_BYTES, Parcel, Progress, Sender
 from signalpost.transport import AiohttpTransport
+from tests import rows
+from tests.engines import SEALED, engine_rig
 from tests.raw_receiver import OK, Conversation, RawReceiver, Script, answers_ok, wait_for
+from tests.waiting import counts, until
 
 LOOPBACK = [ip_network("127.0.0.0/8")]
 DEADLINE = 0.3
@@ -305,6 +310,67 @@ async def test_a_hostile_answer_costs_bounded_time_and_is_told_as_it_was(
         assert (await sender.send(parcel(honest.url))).status_code == 200
         if answer.failure is not None:
             await wait_for(receiver.talks[0].ended.is_set)
+
+
+def recorded(kind: Hostile) -> tuple[str, str | None, int | None]:
+    """Status, reason and HTTP status that must stand in the outbox after one attempt."""
+    if kind.status is None:
+        assert kind.failure is not None
+        return "dead", "unknown", None
+    if 200 <= kind.status < 300:
+        return "delivered", None, kind.status
+    return "dead", "exhausted", kind.status
+
+
+async def test_all_hostile_receivers_at_once_leave_the_worker_unharmed(
+    engine: Engine, database_url: str
+) -> None:
+    """Each ends in the right record, memory stays bounded, and honest deliveries go through."""
+    process = psutil.Process()
+    async with AsyncExitStack() as running:
+        rig = await running.enter_async_context(engine_rig(database_url, start=False))
+        kinds = {
+            name: await running.enter_async_context(RawReceiver(kind.script))
+            for name, kind in KINDS.items()
+        }
+        honest = await running.enter_async_context(RawReceiver())
+        policy = {"secret_ciphertext": SEALED, "max_retries": 0, "on_unknown": "stop"}
+        with engine.begin() as connection:
+            expected = {}
+            for name, kind in KINDS.items():
+                never_ends = kind.failure is Failure.TIMEOUT
+                endpoint_id = rows.add_endpoint(
+                    connection,
+                    url=kinds[name].url,
+                    timeout_seconds=1.0 if never_ends else PATIENCE,
+                    **policy,
+                )
+                delivery_id = rows.add_delivery(connection, endpoint_id=endpoint_id)
+                expected[delivery_id] = (name, *recorded(kind))
+            endpoint_id = rows.add_endpoint(connection, url=honest.url, **policy)
+            for _ in range(20):
+                delivery_id = rows.add_delivery(connection, endpoint_id=endpoint_id)
+                expected[delivery_id] = ("honest", "delivered", None, 200)
+        before = process.memory_info().rss
+        await rig.engine.start()
+        await until(lambda: counts(engine).keys() <= {"dead", "delivered"}, seconds=30)
+        grown = process.memory_info().rss - before
+        with engine.connect() as connection:
+            found = {
+                delivery_id: (
+                    name,
+                    *(
+                        rows.delivery(connection, delivery_id)[each]
+                        for each in ("status", "reason")
+                    ),
+                    rows.attempts(connection, delivery_id)[-1]["status_code"],
+                )
+                for delivery_id, (name, *_) in expected.items()
+            }
+        assert found == expected
+        assert rig.engine.trouble is None
+        # What all of them together may take, receivers and their floods in this process included.
+        assert grown < 64 * 1024 * 1024
 
 
 @pytest.mark.parametrize(

@@ -444,6 +444,7 @@ class TestTheGate:
         [
             *("127.0.0.1", "localhost", "LocalHost", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"),
             *("2130706433", "0x7f.1", "0x7f000001", "0177.0.0.1", "127.1", "127.0.0.1.", "0"),
+            *("2130706433.", "0x7f.1.", "017700000001", "[0:0:0:0:0:ffff:7f00:1]", "[::1]"),
             *("0.0.0.0", "[::]", "[::127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]"),  # noqa: S104
             *("１２７.0.0.1", "127。0。0。1", "ⓛocalhost"),  # noqa: RUF001
         ],
@@ -459,6 +460,16 @@ class TestTheGate:
             assert (answer.failure, answer.phase) == (Failure.ADDRESS, Phase.CONNECT)
             assert not progress.written
             assert receiver.talks == []
+
+    @pytest.mark.parametrize(
+        "host", ["[::1%25lo]", "[::1%lo]", "[fe80::1%25lo]", "127.0.0.1%00.example", "[::1%00]"]
+    )
+    async def test_a_zone_or_an_escape_in_a_host_is_no_url(self, host: str) -> None:
+        """What only this machine could make sense of is refused before anything is looked up."""
+        sender = Sender(AiohttpTransport(LOOPBACK, ssl_context=TRUSTS_NOBODY))
+        answer = await sender.send(parcel(f"https://{host}/"))
+        await sender.aclose()
+        assert (answer.failure, answer.phase) == (Failure.URL, Phase.NONE)
 
     @pytest.mark.parametrize(
         ("host", "reason"),
@@ -489,7 +500,9 @@ class TestTheGate:
 
     async def test_a_name_that_resolves_to_a_refused_address_is_refused(self) -> None:
         """The address decides, not the name; each of a name's addresses is judged."""
-        names = Names(["10.0.0.1", "127.0.0.1", "::1", "not an address"])
+        names = Names(
+            ["10.0.0.1", "127.0.0.1", "::1", "::ffff:10.0.0.1", "fe80::1%lo", "not an address"]
+        )
         sender = Sender(AiohttpTransport(ssl_context=TRUSTS_NOBODY, resolver=names))
         answer = await sender.send(parcel("https://receiver.example/"))
         await sender.aclose()
