@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from signalpost.doctor.broker import of_info, of_nodes
 from signalpost.doctor.examination import without_settings
 from signalpost.doctor.findings import State
 from signalpost.doctor.outbox import of_clock, of_overview, of_server
+from signalpost.doctor.surroundings import lies_in_memory, of_disk
 from signalpost.repository.health import ServerFacts
 from signalpost.repository.overview import Overview, WorkerLine
 from signalpost.repository.recent import Recently
@@ -196,6 +198,51 @@ def test_a_queue_that_nobody_takes_from_is_told(
 
     assert found.state is state
     assert told in found.line
+
+
+GIB = 1024**3
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "in_memory", "state", "told"),
+    [
+        (100 * GIB, 50 * GIB, False, State.OK, "50.0 GiB free at /data"),
+        (100 * GIB, GIB, False, State.WARNING, "make room before it is full"),
+        (100 * GIB, 100 * 1024**2, False, State.FAILURE, "100 MiB free at /data"),
+        (100 * GIB, 50 * GIB, True, State.WARNING, "lies in memory"),
+        (100 * GIB, 100 * 1024**2, True, State.FAILURE, "a full disk stops PostgreSQL"),
+        (0, 0, True, State.WARNING, "has no size; it lies in memory"),
+        (0, 0, False, State.OK, "the file system of /data has no size"),
+    ],
+)
+def test_the_room_for_the_database_is_told(
+    total: int, free: int, in_memory: bool, state: State, told: str
+) -> None:
+    """Little room, a database that a power cut takes; no size is not taken for no room."""
+    found = of_disk(Path("/data"), total, free, in_memory=in_memory)
+
+    assert found.state is state
+    assert told in found.line
+
+
+@pytest.mark.parametrize(
+    ("place", "in_memory"),
+    [
+        ("/mem/data", True),
+        ("/mem/my disk/data", False),
+        ("/other", False),
+        ("/twice/data", True),
+    ],
+)
+def test_what_lies_in_memory_is_known_by_its_mount(place: str, in_memory: bool) -> None:
+    """The innermost mount that holds a folder says what kind of file system it is on."""
+    mounts = (
+        "/dev/sda / ext4 rw 0 0\n\ntmpfs /mem tmpfs rw 0 0\n"
+        "/dev/sdb /mem/my\\040disk ext4 rw 0 0\n"
+        "/dev/sdc /twice ext4 rw 0 0\ntmpfs /twice tmpfs rw 0 0\n"
+    )
+
+    assert lies_in_memory(Path(place), mounts) is in_memory
 
 
 def test_without_settings_all_else_is_skipped() -> None:

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from signalpost.core.outcomes import Answer, Failure, Phase
 from signalpost.core.testsignal import TEST_ANSWER
 from signalpost.doctor.findings import Finding, State
-from signalpost.doctor.meanings import STOPPED, of_answer, of_connection
+from signalpost.doctor.meanings import STOPPED, of_answer, of_certificate, of_connection
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
@@ -100,6 +100,36 @@ def test_reaching_a_receiver_is_enough_where_nothing_is_posted() -> None:
         "its name cannot be resolved (unknown name); correct its URL, or the name server"
     )
     assert "TLS" not in of_connection("desk", reached, encrypted=False).told
+
+
+@pytest.mark.parametrize(
+    ("days", "state", "told"),
+    [
+        (15.0, State.OK, None),
+        (14.0, State.OK, None),
+        (13.9, State.WARNING, "its certificate ends in 13 days, on 2026-03-16 09:36:00Z"),
+        (0.5, State.WARNING, "its certificate ends in 0 days"),
+    ],
+)
+def test_a_certificate_that_ends_soon_is_a_warning(
+    days: float, state: State, told: str | None
+) -> None:
+    """Under two weeks is told with the day and who must act; longer, or none, is not."""
+    good = answered(422)
+    found = of_certificate(good, NOW + timedelta(days=days), now=NOW)
+
+    assert found.state is state
+    assert (found == good) if told is None else (told in found.line and "renew" in found.line)
+    assert of_certificate(good, None, now=NOW) == good
+
+
+def test_a_certificate_never_hides_what_is_worse() -> None:
+    """Where the receiver fails already, its state and its remedy stay; the certificate is added."""
+    bad = answered(401)
+    found = of_certificate(bad, NOW + timedelta(days=3), now=NOW)
+
+    assert (found.state, found.remedy) == (State.FAILURE, bad.remedy)
+    assert "ends in 3 days" in found.told
 
 
 def test_an_answer_that_breaks_off_is_told() -> None:

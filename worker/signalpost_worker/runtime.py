@@ -65,6 +65,7 @@ class Runtime:
         self._clocks = clocks
         self.failed = False
         self.threads = THREADS
+        self.asked_to_end = False
         self.counting = Counting()
         self.engine = EngineThread(self._deliver_engine, died=self._end_worker)
         self.alerts = AlertLoop(

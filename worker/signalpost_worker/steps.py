@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from celery import Celery, bootsteps
-from celery.platforms import EX_FAILURE
+from celery.platforms import EX_FAILURE, EX_OK
 from celery.signals import beat_init, worker_shutting_down
+from celery.worker import state
 
 from signalpost.broker import ALERTS_QUEUE, DELIVER_QUEUE, DRAIN_QUEUE, QUEUES
 from signalpost.errors import SignalpostError
@@ -33,7 +34,6 @@ class ServiceStep(bootsteps.StartStopStep):
     requires = ("celery.worker.components:Timer",)
     service: Service
     queues: tuple[str, ...]
-    runtime: Runtime
 
     def include_if(self, parent: Any) -> bool:
         """Tell whether this worker consumes one of the queues."""
@@ -69,13 +69,28 @@ class ConsumerStep(bootsteps.StartStopStep):
         """Begin to look."""
         self.runtime.consumer.start(parent)
 
-    def stop(self, parent: Any) -> None:
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - celery hands over the worker
         """Look no more."""
         self.runtime.consumer.stop()
         self.runtime.broker.close()
+
+    terminate = stop
+
+
+class ExitStep(bootsteps.StartStopStep):
+    """Says by the exit code whether the process failed, which Celery does not know."""
+
+    requires = ("celery.worker.components:Timer",)
+    runtime: Runtime
+
+    def stop(self, parent: Any) -> None:
+        """Set the exit code of an end by SIGTERM or Ctrl-C; that of a forced end stays."""
         if self.runtime.failed:
             # Celery knows of a SIGTERM only; a supervisor that restarts on failure must see one.
             parent.exitcode = EX_FAILURE
+        elif self.runtime.asked_to_end and not state.should_terminate:
+            # Celery would end an orderly Ctrl-C as a failure, and be started again for it.
+            parent.exitcode = EX_OK
 
     terminate = stop
 
@@ -117,16 +132,16 @@ def install(app: Celery, runtime: Runtime) -> None:
         ("AlertStep", runtime.alerts, (ALERTS_QUEUE,)),
     ]
     for name, service, queues in services:
-        step = type(
-            name, (ServiceStep,), {"service": service, "queues": queues, "runtime": runtime}
-        )
+        step = type(name, (ServiceStep,), {"service": service, "queues": queues})
         app.steps["worker"].add(step)
     consumer_step = type("ConsumerStep", (ConsumerStep,), {"runtime": runtime})
     watch_step = type("WatchStep", (WatchStep,), {"runtime": runtime, "requires": (consumer_step,)})
     for looking in (consumer_step, watch_step):
         app.steps["worker"].add(looking)
+    app.steps["worker"].add(type("ExitStep", (ExitStep,), {"runtime": runtime}))
 
     def shutting_down(**_: Any) -> None:
+        runtime.asked_to_end = True
         # Celery now waits for running tasks without a limit; the engine's own deadline ends them.
         runtime.consumer.excuse()
         runtime.engine.begin_shutdown()

@@ -93,6 +93,7 @@ def list_command(
             limit=limit or 10,
             as_json=as_json,
         )
+        return
     limit = limit or 50
     settings = find_settings(data, quiet=as_json)
     with transaction(settings) as conn:

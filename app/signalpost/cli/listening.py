@@ -54,8 +54,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def listen(post: Post, manners: Manners) -> int:
-    """Serve until SIGINT or SIGTERM, then print what was counted; returns the exit code."""
+def listen(post: Post, manners: Manners) -> None:
+    """Serve until SIGINT or SIGTERM, then print what was counted."""
     with ExitStack() as ending:
         door = ending.enter_context(_open_door(post.port))
         port = door.getsockname()[1]
@@ -87,13 +87,12 @@ def listen(post: Post, manners: Manners) -> int:
                 "hand it over: echo SECRET | signalpost endpoint add NAME "
                 f"{public_url}/signals --secret-stdin"
             )
-        interrupted = asyncio.run(_serve(misbehaving, door))
+        asyncio.run(_serve(misbehaving, door))
         _print_counts(receiver, misbehaving)
-    return 130 if interrupted else 0
 
 
-async def _serve(app: Misbehaving, door: socket.socket) -> bool:
-    """Serve until a signal; whether it was an interrupt."""
+async def _serve(app: Misbehaving, door: socket.socket) -> None:
+    """Serve until a signal."""
     config = uvicorn.Config(
         app,
         http=abortable_http(),
@@ -103,18 +102,14 @@ async def _serve(app: Misbehaving, door: socket.socket) -> bool:
         timeout_graceful_shutdown=3,
     )
     server = _Server(config)
-    interrupted = False
 
-    def end(number: signal.Signals) -> None:
-        nonlocal interrupted
-        interrupted = number == signal.SIGINT
+    def end() -> None:
         server.should_exit = True
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, end, number)
+        loop.add_signal_handler(number, end)
     await server.serve(sockets=[door])
-    return interrupted
 
 
 def _open_door(port: int) -> socket.socket:

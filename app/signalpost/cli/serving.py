@@ -134,9 +134,7 @@ def _flower(data: Path | None) -> dict[str, str]:
 @click.option("--delay", type=values.span, default="0", metavar="SPAN", help="Before each answer.")
 @data_option
 @debug_option
-@click.pass_context
 def receiver(
-    ctx: click.Context,
     *,
     port: int,
     secret_file: Path | None,
@@ -169,7 +167,7 @@ def receiver(
         secrets, url = _of_endpoint(endpoint, data)
         public_url = public_url or url
     manners = Manners(fail, fail_rate, status, drop, delay)
-    ctx.exit(listen(Post(port, secrets, profile, public_url, book), manners))
+    listen(Post(port, secrets, profile, public_url, book), manners)
 
 
 def _of_endpoint(name: str, data: Path | None) -> tuple[tuple[str, ...], str]:

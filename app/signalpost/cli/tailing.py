@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
@@ -44,8 +44,8 @@ def tail(
     filters: dict[str, Any],
     limit: int,
     as_json: bool,
-) -> NoReturn:
-    """Print the newest deliveries, the last one last, then each that comes or changes; for ever."""
+) -> None:
+    """Print the newest deliveries, the last one last, then each that comes or changes."""
     followed = _Followed(statuses, filters, limit, as_json=as_json)
 
     def look() -> None:

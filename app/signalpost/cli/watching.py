@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -40,14 +40,14 @@ watch_option = click.option(
 )
 
 
-def watch(look: Callable[[], None], away: Callable[[str], None], *, seconds: float) -> NoReturn:
-    """Look for ever, every `seconds`; what stops it is Ctrl-C, or a reader that has gone.
+def watch(look: Callable[[], None], away: Callable[[str], None], *, seconds: float) -> None:
+    """Look every `seconds` until Ctrl-C, which is its ordinary end, or until its reader has gone.
 
     A database that goes away while watching ends nothing: `away` is told in one line what is the
     matter, and the next look tries again. At the first look such trouble is an error like any.
     """
     well_once = False
-    with _remembered_interrupts() as interrupts:
+    with suppress(KeyboardInterrupt), _wrapping_again(), _remembered_interrupts() as interrupts:
         while not interrupts:
             began = time.monotonic()
             try:
@@ -60,7 +60,19 @@ def watch(look: Callable[[], None], away: Callable[[str], None], *, seconds: flo
             sys.stdout.flush()
             if not interrupts:
                 time.sleep(max(0.0, seconds - (time.monotonic() - began)))
-    raise KeyboardInterrupt
+    # After the ^C that the terminal shows.
+    click.echo(err=True)
+
+
+@contextmanager
+def _wrapping_again() -> Iterator[None]:
+    """Leave a terminal as it was found, also where Ctrl-C comes in the middle of a block."""
+    try:
+        yield
+    finally:
+        if sys.stdout.isatty():
+            sys.stdout.write("\x1b[?7h")
+            sys.stdout.flush()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from signalpost.doctor.broker import look_at_redis
 from signalpost.doctor.findings import Finding, failure, skipped
-from signalpost.doctor.meanings import of_answer, of_connection
+from signalpost.doctor.meanings import of_answer, of_certificate, of_connection
 from signalpost.doctor.outbox import DEPENDENT, Outbox, look_at_outbox
 from signalpost.doctor.receivers import Receivers, receivers
 from signalpost.doctor.surroundings import look_at_disk, look_at_settings, look_at_telegram
@@ -92,16 +92,19 @@ async def _try(
     post: bool,
 ) -> Finding:
     if not post:
-        answer = await tried.reach(view, timeout_seconds=RECEIVER_SECONDS)
+        reached = await tried.reach(view, timeout_seconds=RECEIVER_SECONDS)
         encrypted = view.url.lower().startswith("https:")
-        return of_connection(check, answer, encrypted=encrypted)
+        found = of_connection(check, reached.answer, encrypted=encrypted)
+        return of_certificate(found, reached.certificate_end, now=datetime.now(UTC))
     try:
-        answer = await tried.post(
+        reached = await tried.post(
             view, SecretBox(settings.secret_keys), now=now, timeout_seconds=RECEIVER_SECONDS
         )
     except SecretError:
         return skipped(check, "its secret cannot be read")
-    return of_answer(check, answer, now=datetime.now(UTC))
+    wall = datetime.now(UTC)
+    found = of_answer(check, reached.answer, now=wall)
+    return of_certificate(found, reached.certificate_end, now=wall)
 
 
 async def _listed(work: Awaitable[Finding]) -> list[Finding]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from signalpost.core.outcomes import Answer, Failure
 from signalpost.core.testsignal import TEST_ANSWER
-from signalpost.doctor.findings import Finding, failure, ok, warning
+from signalpost.doctor.findings import Finding, State, failure, ok, warning
 
-__all__ = ["STOPPED", "of_answer", "of_connection"]
+__all__ = ["STOPPED", "of_answer", "of_certificate", "of_connection"]
 
 STOPPED = Failure.SHUTDOWN
 """What an attempt ends with that is stopped on purpose once the connection stands."""
 
 _FAR_OFF_SECONDS = 60.0
+_SOON = timedelta(days=14)
 
 _UNANSWERED: dict[Failure, tuple[str, str]] = {
     Failure.DNS: ("its name cannot be resolved", "correct its URL, or the name server"),
@@ -76,6 +78,25 @@ def of_answer(check: str, answer: Answer, *, now: datetime) -> Finding:
         told = f"answered {answer.status_code}, then broke off ({answer.failure})"
         return failure(check, told, "see its log")
     return _status(check, answer.status_code, answer, now)
+
+
+def of_certificate(found: Finding, end: datetime | None, *, now: datetime) -> Finding:
+    """The same finding, and a warning where the receiver's certificate ends within two weeks.
+
+    One that is over needs no look: TLS itself fails by it.
+
+    Args:
+        found: what is known of the receiver.
+        end: until when its certificate is valid, aware; None where it showed none.
+        now: this machine's time, aware.
+    """
+    if end is None or end - now >= _SOON:
+        return found
+    told = f"{found.told}; its certificate ends in {max((end - now).days, 0)} days"
+    told += f", on {end:%Y-%m-%d %H:%M:%SZ}"
+    if found.state is not State.OK:
+        return replace(found, told=told)
+    return warning(found.check, told, "its owner must renew it: after that nothing is delivered")
 
 
 def _status(check: str, code: int, answer: Answer, now: datetime) -> Finding:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -14,14 +16,22 @@ from signalpost.core.testsignal import TEST_BODY, sign_test
 from signalpost.doctor.meanings import STOPPED
 from signalpost.repository.endpoints import EndpointView
 from signalpost.secretbox import SecretBox, unseal
-from signalpost.sender import Parcel, Sender
+from signalpost.sender import Parcel, Progress, Sender
 from signalpost.settings import Settings
 from signalpost.transport import AiohttpTransport
 
-__all__ = ["Receivers", "receivers"]
+__all__ = ["Reached", "Receivers", "receivers"]
 
 PRODUCER = "signalpost"
 """Who sends a test where PRODUCER_ID is not set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What came back from a receiver, and how long the certificate that it showed is valid."""
+
+    answer: Answer
+    certificate_end: datetime | None
 
 
 class Receivers:
@@ -36,7 +46,7 @@ class Receivers:
         self._sender = sender
         self._settings = settings
 
-    async def reach(self, view: EndpointView, *, timeout_seconds: float) -> Answer:
+    async def reach(self, view: EndpointView, *, timeout_seconds: float) -> Reached:
         """Resolve, connect and encrypt, and hang up before the first byte of a request.
 
         The answer's failure is STOPPED where all of that went well.
@@ -51,7 +61,7 @@ class Receivers:
         now: datetime,
         timeout_seconds: float | None,
         only_new: bool = False,
-    ) -> Answer:
+    ) -> Reached:
         """Post the test signal, signed as a delivery at `now` would be.
 
         Args:
@@ -81,11 +91,22 @@ class Receivers:
 
     async def _send(
         self, view: EndpointView, headers: dict[str, str], seconds: float, *, stopped: bool
-    ) -> Answer:
+    ) -> Reached:
         def last_check() -> Failure | None:
             return STOPPED if stopped else None
 
-        return await self._sender.send(Parcel(view.url, headers, TEST_BODY, seconds, last_check))
+        progress = Progress()
+        parcel = Parcel(view.url, headers, TEST_BODY, seconds, last_check)
+        answer = await self._sender.send(parcel, progress)
+        return Reached(answer, _certificate_end(progress))
+
+
+def _certificate_end(progress: Progress) -> datetime | None:
+    certificate = progress.tls.getpeercert() if progress.tls is not None else None
+    end = (certificate or {}).get("notAfter")
+    if not isinstance(end, str):
+        return None
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(end), UTC)
 
 
 @asynccontextmanager

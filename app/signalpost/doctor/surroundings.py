@@ -14,12 +14,19 @@ from signalpost.repository.health import ServerFacts
 from signalpost.settings import Settings
 from signalpost.telegram import Introduced, TelegramCourier
 
-__all__ = ["look_at_disk", "look_at_settings", "look_at_telegram"]
+__all__ = [
+    "lies_in_memory",
+    "look_at_disk",
+    "look_at_settings",
+    "look_at_telegram",
+    "of_disk",
+]
 
 ANSWER_SECONDS = 8.0
 SCARCE_BYTES, LOW_BYTES = 200 * 1024**2, 2 * 1024**3
 
 _FOLDER = "data folder "
+_IN_MEMORY = ("tmpfs", "ramfs")
 
 
 def look_at_settings(settings: Settings) -> Finding:
@@ -66,15 +73,52 @@ def look_at_disk(settings: Settings, facts: ServerFacts | None) -> Finding:
         size = "" if facts is None else f" (the database has {_shown(facts.database_bytes)})"
         return skipped("disk", f"the database lies elsewhere, or out of sight{size}")
     try:
-        free = shutil.disk_usage(place).free
+        usage = shutil.disk_usage(place)
     except OSError as error:
         return skipped("disk", f"{place} cannot be looked at ({error.strerror})")
-    told = f"{_shown(free)} free at {place}"
-    if free < SCARCE_BYTES:
+    return of_disk(place, usage.total, usage.free, in_memory=lies_in_memory(place, _mounts()))
+
+
+def of_disk(place: Path, total: int, free: int, *, in_memory: bool) -> Finding:
+    """What the room at a place means for the database in it.
+
+    Args:
+        place: where the database lies.
+        total: the size of its file system, in bytes; 0 where that has no size of its own.
+        free: what is left of it, in bytes.
+        in_memory: whether that file system is lost with the machine's power.
+    """
+    told = f"{_shown(free)} free at {place}" if total else f"the file system of {place} has no size"
+    if total and free < SCARCE_BYTES:
         return failure("disk", told, "make room: a full disk stops PostgreSQL")
-    if free < LOW_BYTES:
+    if in_memory:
+        return warning(
+            "disk",
+            f"{told}; it lies in memory: every signal is lost with the machine's power",
+            "keep the database on a disk",
+        )
+    if total and free < LOW_BYTES:
         return warning("disk", told, "make room before it is full")
     return ok("disk", told)
+
+
+def lies_in_memory(place: Path, mounts: str) -> bool:
+    """Whether the file system that holds `place` is one in memory; `mounts` as in /proc/mounts."""
+    held = place.resolve()
+    depth, kind = 0, ""
+    for fields in map(str.split, mounts.splitlines()):
+        point = Path(fields[1].replace("\\040", " ")) if len(fields) > 2 else None
+        # Of two on one folder the later one is seen.
+        if point is not None and held.is_relative_to(point) and len(point.parts) >= depth:
+            depth, kind = len(point.parts), fields[2]
+    return kind in _IN_MEMORY
+
+
+def _mounts() -> str:
+    try:
+        return Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _place(settings: Settings, facts: ServerFacts | None) -> Path | None:

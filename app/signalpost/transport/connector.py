@@ -171,6 +171,7 @@ class Connector:
         if protocol is not None and transport is not None:
             sock = self._gate.socket_of(transport)
             if sock is not None:
+                opening.progress.tls = transport.get_extra_info("ssl_object")
                 return Lane(connection, protocol, transport, sock)
         connection.close()
         raise ConnectionResetError(ECONNRESET, strerror(ECONNRESET))

@@ -7,6 +7,7 @@ the attempt.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from typing import Protocol
 
@@ -32,11 +33,13 @@ class Progress:
         last_check: what to ask before the first byte; None asks nothing.
     """
 
-    __slots__ = ("_flushed", "_written", "last_check", "phase")
+    __slots__ = ("_flushed", "_written", "last_check", "phase", "tls")
 
     def __init__(self, last_check: LastCheck | None = None) -> None:
         self.last_check = last_check
         self.phase = Phase.NONE
+        self.tls: ssl.SSLObject | None = None
+        """Of the connection, once it stands, where it is encrypted."""
         self._written = False
         self._flushed: Callable[[], bool] | None = None
 

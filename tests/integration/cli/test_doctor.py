@@ -3,16 +3,21 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from sqlalchemy import Engine
 
 from signalpost.demo.telegram_standin import running_standin
 from signalpost.secretbox import SecretBox
 from tests import receivers, rows
 from tests.integration.cli.operators import Operator, Result
+from tests.raw_receiver import RawReceiver
 
 TOKEN = "123456:not-a-real-bot"
 CHAT = "4711"
@@ -54,6 +59,37 @@ async def test_nothing_is_posted_unless_asked_for(operator: Operator, engine: En
     assert len(receiver.seen) == 1
     for check in ("settings", "database", "schema", "clock", "secrets", "workers", "redis"):
         assert findings[check]["state"] == "ok", findings[check]
+
+
+@pytest.mark.parametrize(
+    ("days", "state", "told"),
+    [
+        (60, "ok", "DNS, TCP and TLS"),
+        (5, "warning", "its certificate ends in 4 days"),
+        (-1, "failure", "certificate has expired"),
+    ],
+)
+async def test_a_certificate_is_looked_at(
+    operator: Operator, tmp_path: Path, days: int, state: str, told: str
+) -> None:
+    """One that ends soon is a warning before it is a failure; nothing is posted for it."""
+    authority = trustme.CA()
+    trusted = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    end = datetime.now(UTC) + timedelta(days=days)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(
+        "127.0.0.1", not_before=end - timedelta(days=90), not_after=end
+    ).configure_cert(context)
+    async with RawReceiver(tls=context) as receiver:
+        url = f"https://127.0.0.1:{receiver.port}/in"
+        await asyncio.to_thread(operator.run, "endpoint", "add", "desk", url)
+        result = await asyncio.to_thread(
+            operator.run, "doctor", "--json", REDIS_URL="", SSL_CERT_FILE=str(trusted)
+        )
+
+    finding = read(result)[1]["endpoint desk"]
+    assert (finding["state"], told in finding["told"]) == (state, True), finding
 
 
 def test_each_line_says_what_to_do(operator: Operator) -> None:

@@ -5,6 +5,7 @@ import signal
 import socket
 import sqlite3
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -38,6 +39,37 @@ def test_a_worker_becomes_celery(operator: Operator, endpoint: str, engine: Engi
         assert str(name).endswith(f":{worker.pid}")
         worker.send(signal.SIGTERM)
         assert worker.wait() == 0
+
+
+def test_ctrl_c_is_how_a_role_ends(operator: Operator) -> None:
+    """Each role ends in order on Ctrl-C, as on SIGTERM, and says 0: it has done what it should."""
+    port = free_port()
+    words = {
+        "deliver": (("--concurrency", "2"), "ready"),
+        "ops": (("--concurrency", "1"), "ready"),
+        "beat": ((), "beat: Starting"),
+        "flower": ((), "its password"),
+    }
+    with ExitStack() as running:
+        programs = {}
+        for role, (more, _) in words.items():
+            program = operator.program("worker", "--role", role, *more, FLOWER_PORT=str(port))
+            programs[role] = running.enter_context(program)
+        for role, (_, ready) in words.items():
+            programs[role].wait_for_line(ready)
+        # Flower names its password before it is Flower.
+        wait_for(lambda: listens(port))
+        for program in programs.values():
+            program.send(signal.SIGINT)
+        ends = {role: program.wait() for role, program in programs.items()}
+
+    assert ends == dict.fromkeys(words, 0)
+    assert not any("Traceback" in program.output for program in programs.values())
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def free_port() -> int:
@@ -102,7 +134,7 @@ def test_the_receiver_verifies_and_counts(bystander: Operator, tmp_path: Path) -
         statuses.append(post("another secret of mine", port, delivery_id))
         receiver.wait_for_line("401 unverified")
         receiver.send(signal.SIGINT)
-        assert receiver.wait() == 130
+        assert receiver.wait() == 0
 
     assert statuses == [201, 200, 401]
     assert f"201 accepted  delivery={delivery_id} signal=" in receiver.output

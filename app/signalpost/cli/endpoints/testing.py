@@ -23,6 +23,7 @@ from signalpost.cli.printing import facts, print_json
 
 if TYPE_CHECKING:
     from signalpost.core.outcomes import Answer
+    from signalpost.doctor.receivers import Reached
     from signalpost.repository.endpoints import EndpointView
     from signalpost.settings import Settings
 
@@ -52,15 +53,16 @@ def test_command(
     200 and does nothing. The exit code is 1 where deliveries would fail.
     """
     from signalpost.doctor.findings import State
-    from signalpost.doctor.meanings import of_answer
+    from signalpost.doctor.meanings import of_answer, of_certificate
     from signalpost.repository.endpoints import get_endpoint
     from signalpost.repository.reading import database_time
 
     settings = find_settings(data, quiet=as_json)
     with transaction(settings) as conn:
         view, now = get_endpoint(conn, name), database_time(conn)
-    answer = asyncio.run(_post(view, settings, now, only_new=only_new))
-    finding = of_answer(name, answer, now=datetime.now(UTC))
+    reached = asyncio.run(_post(view, settings, now, only_new=only_new))
+    answer, wall = reached.answer, datetime.now(UTC)
+    finding = of_certificate(of_answer(name, answer, now=wall), reached.certificate_end, now=wall)
     if as_json:
         print_json({**asdict(finding), "url": view.url, **_shown(answer)})
     else:
@@ -77,7 +79,9 @@ def test_command(
     ctx.exit(1 if finding.state is State.FAILURE else 0)
 
 
-async def _post(view: EndpointView, settings: Settings, now: datetime, *, only_new: bool) -> Answer:
+async def _post(
+    view: EndpointView, settings: Settings, now: datetime, *, only_new: bool
+) -> Reached:
     from signalpost.doctor.receivers import receivers
 
     async with receivers(settings) as tried:
