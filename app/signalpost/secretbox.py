@@ -20,17 +20,22 @@ class SecretBox:
 
     def __init__(self, keys: Sequence[str]) -> None:
         try:
-            fernets = [Fernet(key) for key in keys]
+            self._fernets = [Fernet(key) for key in keys]
         except ValueError:
             raise SecretError(
                 "SECRET_KEYS: each key must be 32 bytes in URL-safe base64 (44 characters)"
             ) from None
-        self._fernets = MultiFernet(fernets) if fernets else None
+        self._all = MultiFernet(self._fernets) if self._fernets else None
 
     @staticmethod
     def new_key() -> str:
         """A new random key for SECRET_KEYS."""
         return Fernet.generate_key().decode("ascii")
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether it can encrypt and decrypt at all."""
+        return self._all is not None
 
     def encrypt(self, plain: bytes) -> bytes:
         """`plain` encrypted with the first key. Raises SecretError where there is no key."""
@@ -46,13 +51,25 @@ class SecretBox:
                 "add the key that it was encrypted with"
             ) from None
 
+    def renewed(self, ciphertext: bytes) -> bytes | None:
+        """The same secret, encrypted with the first key; None where it is so already.
+
+        Raises SecretError where no key fits.
+        """
+        plain = self.decrypt(ciphertext)
+        try:
+            self._fernets[0].decrypt(ciphertext)
+        except InvalidToken:
+            return self.encrypt(plain)
+        return None
+
     def _open(self) -> MultiFernet:
-        if self._fernets is None:
+        if self._all is None:
             raise SecretError(
                 "SECRET_KEYS is not set, so endpoint secrets can be neither stored nor read; "
                 "set it to the keys of this database"
             )
-        return self._fernets
+        return self._all
 
 
 def seal(headers: Mapping[str, str], box: SecretBox) -> dict[str, str]:

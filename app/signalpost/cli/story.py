@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from signalpost.cli.printing import age, facts, printable, table, utc, when
+from signalpost.cli.trail import tell_trail
 
 if TYPE_CHECKING:
     from signalpost.repository.stories import AlertLine, AttemptLine, Story
@@ -62,6 +63,7 @@ def tell(story: Story, settings: Settings, body: bytes | None) -> None:
         [_alert(alert, story.as_of) for alert in story.alerts],
         empty="  none",
     )
+    tell_trail(story.trail, story.as_of)
 
 
 def next_step(story: Story) -> str:

@@ -95,6 +95,25 @@ def test_a_story_is_found_by_its_signal_and_reveals_its_body_on_request(
     assert "crossed the line" in told
 
 
+def test_a_story_tells_who_replayed_and_cancelled_it(operator: Operator, dead_letter: UUID) -> None:
+    """Each act stands in the story: who, when, what it changed, why; in JSON as well."""
+    short = str(dead_letter)[:8]
+    untouched = operator.run("deliveries", "show", short).stdout
+    operator.run("replay", short, "--even-unknown", "--reason", "their server is back")
+    operator.run("cancel", short, "--reason", "too late \x1b[2J")
+    told = operator.run("deliveries", "show", short).stdout
+    trail = operator.json("deliveries", "show", short)["trail"]
+
+    assert "nobody has done anything to it" in untouched
+    assert [act["action"] for act in trail] == ["replay", "cancel"]
+    assert trail[0]["why"] == "their server is back"
+    assert all(act["actor"].startswith(("user ", "uid ")) for act in trail)
+    assert "status dead -> pending" in told
+    assert "status pending -> cancelled" in told
+    assert r"too late \x1b[2J" in told
+    assert "\x1b" not in told
+
+
 def test_an_id_that_means_several_names_them(operator: Operator, endpoint: str) -> None:
     """A signal with two deliveries is answered by their ids, one of which is to be chosen."""
     operator.run("endpoint", "add", "other", "http://127.0.0.1:9/")

@@ -56,12 +56,12 @@ def test_ctrl_c_is_how_a_role_ends(operator: Operator) -> None:
             program = operator.program("worker", "--role", role, *more, FLOWER_PORT=str(port))
             programs[role] = running.enter_context(program)
         for role, (_, ready) in words.items():
-            programs[role].wait_for_line(ready)
+            programs[role].wait_for_line(ready, 60)
         # Flower names its password before it is Flower.
-        wait_for(lambda: listens(port))
+        wait_for(lambda: listens(port), 60, "Flower")
         for program in programs.values():
             program.send(signal.SIGINT)
-        ends = {role: program.wait() for role, program in programs.items()}
+        ends = {role: program.wait(60) for role, program in programs.items()}
 
     assert ends == dict.fromkeys(words, 0)
     assert not any("Traceback" in program.output for program in programs.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from signalpost.cli.endpoints import (  # noqa: F401  each adds its commands to the group
     adding,
     changing,
+    reencrypting,
     rotating,
     showing,
     stopping,

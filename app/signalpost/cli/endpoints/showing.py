@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ from signalpost.cli.joining import (
     transaction,
 )
 from signalpost.cli.printing import facts, print_json, table, utc
+from signalpost.cli.trail import tell_trail
 
 __all__ = ["list_command", "show_command"]
 
@@ -68,22 +70,25 @@ def list_command(*, as_json: bool, data: Path | None) -> None:
 @json_option
 @shared_options
 def show_command(*, name: str, reveal_secret: bool, as_json: bool, data: Path | None) -> None:
-    """Show one endpoint, the policy that holds for it, and whether its secret rotates."""
+    """Show one endpoint, the policy that holds, whether its secret rotates, and who changed it."""
     from signalpost.repository import endpoints
     from signalpost.repository.reading import database_time
+    from signalpost.repository.trail import trail_of
     from signalpost.secretbox import unseal
 
     settings = find_settings(data, quiet=as_json)
     with transaction(settings) as conn:
         view = endpoints.get_endpoint(conn, name)
         now = database_time(conn)
+        trail = trail_of(conn, f"endpoint {name}")
         secret, headers = "", dict[str, str]()
         if reveal_secret:
             secret = _whsec(endpoints.reveal_secret(conn, name, secret_box(settings)))
             headers = unseal(view.headers, secret_box(settings))
     if as_json:
         revealed = {"secret": secret, "header_values": headers} if reveal_secret else {}
-        print_json({**public(view, now), **revealed})
+        told = {**public(view, now), "trail": [asdict(line) for line in trail]}
+        print_json({**told, **revealed})
         return
     hint = "" if reveal_secret else " (--reveal-secret shows it)"
     facts(
@@ -97,6 +102,7 @@ def show_command(*, name: str, reveal_secret: bool, as_json: bool, data: Path | 
             ("added", utc(view.created_at)),
         )
     )
+    tell_trail(trail, now)
 
 
 def _whsec(secret: str) -> str:
