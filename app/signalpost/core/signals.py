@@ -21,7 +21,15 @@ from pydantic import (
 
 from signalpost.core import exactjson
 from signalpost.core.identity import check_key, check_producer_id, derived_id, signal_id
-from signalpost.core.instants import instant, rfc3339
+from signalpost.core.instants import rfc3339
+from signalpost.core.signal_rules import (
+    Confidence,
+    Instant,
+    Price,
+    broken_price_rules,
+    plain_payload,
+    problems,
+)
 from signalpost.errors import SignalError
 
 __all__ = [
@@ -37,40 +45,6 @@ __all__ = [
 Side = Literal["buy", "sell"]
 Action = Literal["open", "close", "modify", "cancel"]
 Number = Decimal | int | float | str
-
-MAX_PRICE = Decimal(1_000_000)
-
-# One sentence a field, so that no message of pydantic's, some of which quote the input, gets out.
-_RULES = {
-    "instrument": "must be 2 to 20 of A-Z, 0-9, dot, underscore and hyphen",
-    "side": "must be buy or sell",
-    "action": "must be open, close, modify or cancel",
-    "reason": "must be a text of 1 to 200 characters",
-    "version": "must be 1 to 20 letters, digits, dots, underscores and hyphens",
-    "payload": "must be a JSON object",
-}
-
-
-def _price(value: object) -> Decimal:
-    number = exactjson.exact_number(value)
-    if not 0 < number < MAX_PRICE:
-        raise ValueError("must be above 0 and below 1,000,000")
-    return number
-
-
-def _confidence(value: object) -> Decimal:
-    number = exactjson.exact_number(value)
-    if not 0 <= number <= 1:
-        raise ValueError("must be from 0 to 1")
-    return number
-
-
-def _payload(value: object) -> object:
-    return exactjson.normalised(value) if isinstance(value, Mapping) else value
-
-
-Price = Annotated[Decimal, BeforeValidator(_price)]
-Instant = Annotated[datetime, BeforeValidator(instant)]
 
 
 class Signal(BaseModel):
@@ -89,11 +63,11 @@ class Signal(BaseModel):
     entry_price: Price
     stop_loss: Price | None = None
     take_profit: Price | None = None
-    confidence: Annotated[Decimal, BeforeValidator(_confidence)]
+    confidence: Confidence
     reason: Annotated[str, Field(min_length=1, max_length=200)]
     timestamp: Instant
     action: Action = "open"
-    payload: Annotated[dict[str, Any], BeforeValidator(_payload)] = Field(default_factory=dict)
+    payload: Annotated[dict[str, Any], BeforeValidator(plain_payload)] = Field(default_factory=dict)
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,20}$")] = "1.0"
     expires_at: Instant | None = None
     id: Annotated[UUID, BeforeValidator(signal_id)] | None = None
@@ -123,18 +97,18 @@ class Signal(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _check(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        problems: list[str]
+        broken: list[str]
         try:
             signal = handler(data)
         except ValidationError as error:
-            problems = _problems(error)
+            broken = problems(error)
         else:
-            problems = _broken_price_rules(signal)
-            if not problems:
+            broken = _broken_levels(signal)
+            if not broken:
                 signal._body = _body_of(signal)  # noqa: SLF001  its own class
                 return signal
         # Raised out here, so that no context carries the input along.
-        raise SignalError(*problems)
+        raise SignalError(*broken)
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Self:
@@ -218,18 +192,10 @@ def check_body_size(body: bytes, limit: int) -> None:
         )
 
 
-def _broken_price_rules(signal: Signal) -> list[str]:
+def _broken_levels(signal: Signal) -> list[str]:
     if signal.action != "open":
         return []
-    entry, stop, target = signal.entry_price, signal.stop_loss, signal.take_profit
-    if stop is None or target is None:
-        missing = [name for name in ("stop_loss", "take_profit") if getattr(signal, name) is None]
-        return [f"{name}: is required to open a position" for name in missing]
-    if signal.side == "buy" and not stop < entry < target:
-        return ["prices: to buy, stop_loss must be below entry_price and take_profit above it"]
-    if signal.side == "sell" and not target < entry < stop:
-        return ["prices: to sell, take_profit must be below entry_price and stop_loss above it"]
-    return []
+    return broken_price_rules(signal.side, signal.entry_price, signal.stop_loss, signal.take_profit)
 
 
 def _body_of(signal: Signal) -> bytes:
@@ -242,20 +208,3 @@ def _body_of(signal: Signal) -> bytes:
     if signal.id is not None:
         members["id"] = str(signal.id)
     return exactjson.encode(members)
-
-
-def _problems(error: ValidationError) -> list[str]:
-    problems = []
-    for item in error.errors(include_url=False, include_input=False):
-        # The first step names the field; further ones would name parts of the payload.
-        field = ascii(item["loc"][0])[1:-1][:40] if item["loc"] else "signal"
-        if item["type"] == "missing":
-            rule = "is required"
-        elif item["type"] == "extra_forbidden":
-            rule = "is not a field of a signal"
-        elif item["type"] == "value_error":
-            rule = str(item["ctx"]["error"])
-        else:
-            rule = _RULES.get(field, "must be an object with the fields of a signal")
-        problems.append(f"{field}: {rule}")
-    return problems

@@ -8,71 +8,53 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import html
-import re
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
 
+from signalpost.demo.telegram_faults import (
+    BAD_GATEWAY,
+    BLOCKED,
+    CUT,
+    CUT_AFTER_ACCEPTING,
+    WRONG_CHAT,
+    WRONG_TOKEN,
+    Fault,
+    too_many,
+)
+from signalpost.demo.telegram_wire import (
+    CHAT,
+    Message,
+    bot,
+    markup_problem,
+    plain,
+    refused,
+    result,
+    shown,
+)
+
+__all__ = [
+    "BAD_GATEWAY",
+    "BLOCKED",
+    "CUT",
+    "CUT_AFTER_ACCEPTING",
+    "WRONG_CHAT",
+    "WRONG_TOKEN",
+    "Fault",
+    "Message",
+    "TelegramStandIn",
+    "running_standin",
+    "too_many",
+]
+
 _LONGEST_TEXT = 4096
-_TAG = re.compile(r"<(/?)([a-z-]+)(?: [^<>]*)?>")
-_TAGS = frozenset({"a", "b", "blockquote", "code", "em", "i", "pre", "s", "strong", "u"})
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message that the stand-in accepted; ``received_at`` in monotonic seconds."""
-
-    message_id: int
-    chat_id: str
-    text: str
-    received_at: float
-
-    @property
-    def plain(self) -> str:
-        """The text as a person reads it."""
-        return html.unescape(_TAG.sub("", self.text))
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """How a request is to go wrong.
-
-    ``status`` and ``description``: the refusal (0: none). ``retry_after``: seconds, for 429.
-    ``delay_seconds``: wait first. ``accept``: the message is kept nevertheless. ``drop``: the
-    connection is cut instead of an answer. ``raw``: answer this instead of JSON.
-    ``migrate_to``: the chat has become that supergroup.
-    """
-
-    status: int = 0
-    description: str = ""
-    retry_after: int | None = None
-    delay_seconds: float = 0.0
-    accept: bool = False
-    drop: bool = False
-    raw: str | None = None
-    migrate_to: int | None = None
-
-
-WRONG_CHAT = Fault(400, "Bad Request: chat not found")
-WRONG_TOKEN = Fault(401, "Unauthorized")
-BLOCKED = Fault(403, "Forbidden: bot was blocked by the user")
-BAD_GATEWAY = Fault(502, "Bad Gateway")
-CUT = Fault(drop=True)
-CUT_AFTER_ACCEPTING = Fault(drop=True, accept=True)
-
-
-def too_many(retry_after: int) -> Fault:
-    """Answer 429 with so many seconds to wait."""
-    description = f"Too Many Requests: retry after {retry_after}"
-    return Fault(429, description, retry_after=retry_after)
 
 
 class TelegramStandIn:
@@ -126,7 +108,7 @@ class TelegramStandIn:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if not hmac.compare_digest(request.match_info["token"], self.token):
-            return _refused(401, "Unauthorized")
+            return refused(401, "Unauthorized")
         method = request.match_info["method"]
         self.calls.append((method, time.monotonic()))
         values = await _values(request)
@@ -137,7 +119,7 @@ class TelegramStandIn:
         if fault.accept or not (fault.status or fault.drop or fault.raw or fault.migrate_to):
             answer = self._act(method, values)
         else:
-            answer = _refused(fault.status or 400, fault.description, fault)
+            answer = refused(fault.status or 400, fault.description, fault)
         if fault.drop and request.transport is not None:
             request.transport.abort()
         return answer if fault.raw is None else web.Response(text=fault.raw)
@@ -145,7 +127,7 @@ class TelegramStandIn:
     def _act(self, method: str, values: Mapping[str, Any]) -> web.Response:
         match method:
             case "getMe":
-                return _result(_bot())
+                return result(bot())
             case "getChat":
                 return self._chat(values)
             case "sendMessage":
@@ -153,33 +135,33 @@ class TelegramStandIn:
             case "editMessageText":
                 return self._edit(values)
             case _:
-                return _refused(404, "Not Found: method not found")
+                return refused(404, "Not Found: method not found")
 
     def _chat(self, values: Mapping[str, Any]) -> web.Response:
         if str(values.get("chat_id")) != self.chat_id:
-            return _refused(400, "Bad Request: chat not found")
-        return _result({**_CHAT, "id": int(self.chat_id)})
+            return refused(400, "Bad Request: chat not found")
+        return result({**CHAT, "id": int(self.chat_id)})
 
     def _send(self, values: Mapping[str, Any]) -> web.Response:
         if (problem := self._problem(values)) is not None:
-            return _refused(400, f"Bad Request: {problem}")
+            return refused(400, f"Bad Request: {problem}")
         number = len(self.messages) + 1
         message = Message(number, self.chat_id, values["text"], time.monotonic())
         self.messages.append(message)
-        return _result(_shown(message))
+        return result(shown(message))
 
     def _edit(self, values: Mapping[str, Any]) -> web.Response:
         if (problem := self._problem(values)) is not None:
-            return _refused(400, f"Bad Request: {problem}")
+            return refused(400, f"Bad Request: {problem}")
         wanted = str(values.get("message_id"))
         for place, message in enumerate(self.messages):
             if str(message.message_id) != wanted:
                 continue
             if message.text == values["text"]:
-                return _refused(400, "Bad Request: message is not modified")
+                return refused(400, "Bad Request: message is not modified")
             self.messages[place] = replace(message, text=values["text"])
-            return _result(_shown(self.messages[place]))
-        return _refused(400, "Bad Request: message to edit not found")
+            return result(shown(self.messages[place]))
+        return refused(400, "Bad Request: message to edit not found")
 
     def _problem(self, values: Mapping[str, Any]) -> str | None:
         if str(values.get("chat_id")) != self.chat_id:
@@ -188,10 +170,10 @@ class TelegramStandIn:
         if not text.strip():
             return "message text is empty"
         marked_up = values.get("parse_mode") == "HTML"
-        if marked_up and (problem := _markup_problem(text)) is not None:
+        if marked_up and (problem := markup_problem(text)) is not None:
             return f"can't parse entities: {problem}"
-        shown = html.unescape(_TAG.sub("", text)) if marked_up else text
-        return "message is too long" if len(shown) > _LONGEST_TEXT else None
+        seen = plain(text) if marked_up else text
+        return "message is too long" if len(seen) > _LONGEST_TEXT else None
 
 
 @contextmanager
@@ -219,63 +201,3 @@ async def _values(request: web.Request) -> Mapping[str, Any]:
         decoded = await request.json()
         return decoded if isinstance(decoded, dict) else {}
     return {**request.query, **await request.post()}
-
-
-def _markup_problem(text: str) -> str | None:
-    """What Telegram's HTML parser would refuse: unknown, unclosed and stray tags."""
-    opened: list[str] = []
-    position = 0
-    while (position := text.find("<", position)) >= 0:
-        tag = _TAG.match(text, position)
-        if tag is None or tag[2] not in _TAGS:
-            return f"unsupported start tag at byte offset {len(text[:position].encode())}"
-        if not tag[1]:
-            opened.append(tag[2])
-        elif not opened or opened.pop() != tag[2]:
-            return f"unmatched end tag at byte offset {len(text[:position].encode())}"
-        position = tag.end()
-    return f"can't find end tag of {opened[-1]}" if opened else None
-
-
-_CHAT: Mapping[str, Any] = {
-    "type": "private",
-    "accent_color_id": 0,
-    "max_reaction_count": 11,
-    "accepted_gift_types": dict.fromkeys(
-        (
-            "unlimited_gifts",
-            "limited_gifts",
-            "unique_gifts",
-            "premium_subscription",
-            "gifts_from_channels",
-        ),
-        False,
-    ),
-}
-
-
-def _bot() -> dict[str, Any]:
-    return {"id": 1, "is_bot": True, "first_name": "signalpost", "username": "signalpost_bot"}
-
-
-def _shown(message: Message) -> dict[str, Any]:
-    return {
-        "message_id": message.message_id,
-        "date": int(time.time()),
-        "chat": {"id": int(message.chat_id), "type": "private"},
-        "from": _bot(),
-        "text": message.plain,
-    }
-
-
-def _result(result: Mapping[str, Any]) -> web.Response:
-    return web.json_response({"ok": True, "result": result})
-
-
-def _refused(status: int, description: str, fault: Fault | None = None) -> web.Response:
-    answer: dict[str, Any] = {"ok": False, "error_code": status, "description": description}
-    if fault is not None and fault.retry_after is not None:
-        answer["parameters"] = {"retry_after": fault.retry_after}
-    if fault is not None and fault.migrate_to is not None:
-        answer["parameters"] = {"migrate_to_chat_id": fault.migrate_to}
-    return web.json_response(answer, status=status)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
+from signalpost.core.instants import rfc3339
 from signalpost.receiver.book import Mark, Marked, Reply
 from signalpost.receiver.verdicts import Received, Seen, Verdict
 
-__all__ = ["Answer", "answer_of", "come_again", "place", "refusal", "rejected"]
+__all__ = ["Answer", "answer_of", "come_again", "content_of", "place", "refusal", "rejected"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +62,14 @@ def place(error: Exception) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return f" at {trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace else ""
+
+
+def content_of(signal_id: str | None, reply: Reply, now: datetime) -> dict[str, Any]:
+    """What the sender reads; `now` is the receiver's time, aware."""
+    return {
+        "signal_id": signal_id,
+        "status": reply.status,
+        "server_timestamp": rfc3339(now),
+        "message": reply.message,
+        "errors": list(reply.errors),
+    }

@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Generic
+from typing import Generic
 from uuid import UUID
 
-from signalpost.core.instants import rfc3339
 from signalpost.core.signals import Signal
 from signalpost.core.signing import Profile, Verified, secret_bytes, verify
 from signalpost.core.testsignal import TEST_ANSWER, is_test
@@ -20,6 +19,7 @@ from signalpost.receiver.answers import (
     Answer,
     answer_of,
     come_again,
+    content_of,
     place,
     refusal,
     rejected,
@@ -115,14 +115,15 @@ class Receiver(Generic[Connected]):
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000})
         elif scope["method"] != "POST":
-            await answer(send, 405, self._content(None, rejected("only POST")), {"allow": "POST"})
+            content = content_of(None, rejected("only POST"), self._clock())
+            await answer(send, 405, content, {"allow": "POST"})
         else:
             try:
                 result = await self._serve(scope, receive)
             except Disconnected:
                 return
             self._tell(result.seen)
-            content = self._content(result.seen.signal_id, result.reply)
+            content = content_of(result.seen.signal_id, result.reply, self._clock())
             await answer(send, result.seen.status_code, content, result.headers)
 
     async def _serve(self, scope: Scope, receive: Receive) -> Answer:
@@ -222,15 +223,6 @@ class Receiver(Generic[Connected]):
         else:
             expires_at = received.signal.expires_at
         return expires_at is not None and self._clock() >= expires_at
-
-    def _content(self, signal_id: str | None, reply: Reply) -> dict[str, Any]:
-        return {
-            "signal_id": signal_id,
-            "status": reply.status,
-            "server_timestamp": rfc3339(self._clock()),
-            "message": reply.message,
-            "errors": list(reply.errors),
-        }
 
     def _tell(self, seen: Seen) -> None:
         self.counts[seen.verdict] += 1
