@@ -154,6 +154,10 @@ def database_error(text: str, kind: type[Any] = OperationalError) -> Exception:
         (NoEndpoint("no\nendpoint"), "no endpoint"),
         (click.ClickException("as it is"), "as it is"),
         (PermissionError(13, "Permission denied", "x.jsonl"), "x.jsonl: Permission denied"),
+        (
+            UnicodeEncodeError("utf-8", "private \udcff", 8, 9, "surrogates"),
+            "a word of the command",
+        ),
         (KeyError("private"), "an error that should not happen (KeyError)"),
     ],
 )

@@ -66,10 +66,16 @@ def test_an_id_to_act_upon_has_eight_digits() -> None:
 
 
 def test_an_impossible_filter_is_refused() -> None:
-    """A name that no instrument has, a time before all times and a life of a century are slips."""
+    """A name that no instrument has, a time before all times and a span without end are slips."""
     assert instrument("BRK.B") == "BRK.B"
     assert life("5m") == 300
-    for check, text in ((instrument, "aapl"), (instrument, "AA*"), (moment, "9999999d")):
+    slips = (
+        (instrument, "aapl"),
+        (instrument, "AA*"),
+        (moment, "9999999d"),
+        (span, "9" * 400),
+    )
+    for check, text in slips:
         with pytest.raises(click.BadParameter):
             check(text)
     for text in ("0", "0.5s", "40000d"):

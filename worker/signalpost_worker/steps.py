@@ -34,6 +34,7 @@ class ServiceStep(bootsteps.StartStopStep):
     requires = ("celery.worker.components:Timer",)
     service: Service
     queues: tuple[str, ...]
+    runtime: Runtime
 
     def include_if(self, parent: Any) -> bool:
         """Tell whether this worker consumes one of the queues."""
@@ -132,7 +133,9 @@ def install(app: Celery, runtime: Runtime) -> None:
         ("AlertStep", runtime.alerts, (ALERTS_QUEUE,)),
     ]
     for name, service, queues in services:
-        step = type(name, (ServiceStep,), {"service": service, "queues": queues})
+        step = type(
+            name, (ServiceStep,), {"service": service, "queues": queues, "runtime": runtime}
+        )
         app.steps["worker"].add(step)
     consumer_step = type("ConsumerStep", (ConsumerStep,), {"runtime": runtime})
     watch_step = type("WatchStep", (WatchStep,), {"runtime": runtime, "requires": (consumer_step,)})

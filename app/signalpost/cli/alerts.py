@@ -88,7 +88,7 @@ def list_command(
 
 
 @alerts.command("resend", epilog=examples("signalpost alerts resend 4711 4712"))
-@click.argument("ids", type=click.IntRange(1), nargs=-1, required=True, metavar="ID...")
+@click.argument("ids", type=click.IntRange(1, 2**63 - 1), nargs=-1, required=True, metavar="ID...")
 @json_option
 @shared_options
 @click.pass_context

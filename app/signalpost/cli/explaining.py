@@ -33,6 +33,8 @@ def explain(error: BaseException) -> str:
         return _one_line(str(error))
     if line := _database_line(error):
         return line
+    if isinstance(error, UnicodeEncodeError):
+        return "a word of the command is not text in UTF-8; write it anew"
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         return _one_line(f"{place}{error.strerror}")

@@ -57,6 +57,7 @@ def _url(settings: Settings) -> str:
 
 
 def _ask(url: str) -> dict[str, Any]:
+    from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import ProxyHandler, build_opener
 
@@ -67,7 +68,8 @@ def _ask(url: str) -> dict[str, Any]:
         except HTTPError as not_well:
             answer = not_well
         with answer:
-            found: dict[str, Any] = json.load(answer)
-            return {"healthy": found["healthy"], "troubles": found["troubles"]}
-    except (OSError, ValueError, KeyError):
+            found = json.load(answer)
+            # Whoever else answers there is no worker, whatever it says.
+            return {"healthy": found["healthy"] is True, "troubles": list(found["troubles"])}
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
         return {"healthy": False, "troubles": [f"no worker answers at {url}"]}

@@ -147,18 +147,26 @@ def resume(
                 f"{len(held.deliveries)} deliveries would go out, {held.exits} of them exits, the "
                 f"oldest of {utc(held.oldest)}: --yes sends them, --drop cancels them"
             )
+        dropped = 0
         if drop and held.deliveries:
-            cancel(conn, held.deliveries, actor=actor(), why=reason or f"resume of {named}")
+            why = reason or f"resume of {named}"
+            dropped = sum(
+                one.changed for one in cancel(conn, held.deliveries, actor=actor(), why=why)
+            )
         pauses.resume(conn, standing, named=named, actor=actor(), why=reason)
     broker = Broker(settings.redis_url)
     broker.ring()
     broker.close()
     if as_json:
-        print_json({"resumed": named, "dropped": drop, **_counted(held)})
+        print_json({"resumed": named, "dropped": drop, "cancelled": dropped, **_counted(held)})
     else:
-        done = "were cancelled" if drop else "go out now"
-        click.echo(f"resumed: {named}; {len(held.deliveries)} deliveries {done}")
+        told = (
+            f"{dropped} deliveries were cancelled"
+            if drop
+            else f"{len(held.deliveries)} deliveries go out now"
+        )
+        click.echo(f"resumed: {named}; {told}")
 
 
 def _counted(held: Held) -> dict[str, Any]:
-    return {"deliveries": len(held.deliveries), "exits": held.exits, "oldest": utc(held.oldest)}
+    return {"deliveries": len(held.deliveries), "exits": held.exits, "oldest": held.oldest}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+import threading
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -46,6 +48,26 @@ def test_a_worker_that_is_not_there_is_not_well() -> None:
     found = health(METRICS_PORT=str(port))
     assert found.returncode == 1
     assert found.stdout == f"no worker answers at http://127.0.0.1:{port}/healthz\n"
+
+
+@pytest.mark.parametrize(
+    "answer", [b"-ERR unknown command\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"]
+)
+def test_somebody_else_on_the_port_is_no_worker(answer: bytes) -> None:
+    """What speaks no HTTP, or says something else, is told in the same one line."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+
+        def reply() -> None:
+            conversation, _ = door.accept()
+            with conversation:
+                conversation.recv(4096)
+                conversation.sendall(answer)
+
+        threading.Thread(target=reply, daemon=True).start()
+        found = health(METRICS_PORT=str(door.getsockname()[1]))
+
+    assert (found.returncode, found.stderr) == (1, "")
+    assert found.stdout.startswith("no worker answers at http://127.0.0.1:")
 
 
 def test_without_a_port_it_cannot_ask() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import pytest
 from sqlalchemy import Engine, text
 
@@ -31,6 +33,7 @@ def test_a_pause_tells_what_it_holds_and_a_resume_asks(operator: Operator, engin
     assert asked.exit_code == 1
     assert "3 deliveries would go out, 1 of them exits" in asked.stderr
     assert (done["resumed"], done["deliveries"], done["exits"]) == ("everything", 3, 1)
+    assert datetime.fromisoformat(done["oldest"]).utcoffset() == timedelta(0)
     assert again.exit_code == 1
     assert "is not paused" in again.stderr
     with engine.connect() as conn:
@@ -45,6 +48,7 @@ def test_a_resume_may_drop_what_waited(operator: Operator, engine: Engine) -> No
     dropped = operator.run("resume", "--endpoint", "desk", "--drop")
 
     assert dropped.exit_code == 0
+    assert "2 deliveries were cancelled" in dropped.stdout
     with engine.connect() as conn:
         found = conn.execute(text("SELECT priority, status FROM signalpost.deliveries")).all()
     assert sorted(tuple(row) for row in found) == [
