@@ -1,4 +1,4 @@
-"""Stored secrets are encrypted anew with the first of SECRET_KEYS, so that an old key may go.
+"""What is stored encrypted is encrypted anew by the first of SECRET_KEYS, so that old keys may go.
 
 One endpoint a transaction: claims hold several of these rows at once, and no order of locks is
 shared with them. Workers may run meanwhile; a secret is the same, and its version stays.
@@ -15,7 +15,7 @@ from signalpost.errors import SecretError
 from signalpost.models import EndpointRow
 from signalpost.repository.endpoints import COLUMNS, EndpointView, audit
 from signalpost.repository.reading import database_time
-from signalpost.secretbox import SecretBox
+from signalpost.secretbox import SecretBox, unseal
 
 __all__ = ["Reencrypted", "all_endpoint_ids", "reencrypt"]
 
@@ -48,7 +48,7 @@ def reencrypt(
     why: str = "",
     dry_run: bool = False,
 ) -> Reencrypted | None:
-    """Encrypt the secrets of one endpoint with the first key of `box`, audited; None: it is gone.
+    """Encrypt what is secret of one endpoint by the first key of `box`, audited; None: it is gone.
 
     A previous secret that signs no more is deleted instead.
 
@@ -85,6 +85,13 @@ def _changes(conn: Connection, view: EndpointView, box: SecretBox) -> dict[str, 
     changes: dict[str, Any] = {}
     if (renewed := box.renewed(view.secret_ciphertext)) is not None:
         changes["secret_ciphertext"] = renewed
+    unseal(view.headers, box)
+    sealed = {name: box.renewed(value.encode()) for name, value in view.headers.items()}
+    if any(renewed is not None for renewed in sealed.values()):
+        changes["headers"] = {
+            name: view.headers[name] if renewed is None else renewed.decode("ascii")
+            for name, renewed in sealed.items()
+        }
     previous = view.previous_secret_ciphertext
     if previous is None:
         return changes

@@ -25,7 +25,10 @@ def with_new_key(operator: Operator) -> tuple[str, str]:
 
 def test_after_it_the_old_key_may_go(operator: Operator, endpoint: str, engine: Engine) -> None:
     """Both secrets of a rotating endpoint read the same with the new key alone; all is audited."""
-    operator.run("endpoint", "add", "other", "http://127.0.0.1:9/")
+    added = operator.run(
+        "endpoint", "add", "other", "http://127.0.0.1:9/", "--header", "X-Key: abc"
+    )
+    assert added.exit_code == 0, added.stderr
     old = operator.file(NEW, name="new.secret")
     operator.run("endpoint", "rotate-secret", "desk", "--secret-file", old)
     key, both = with_new_key(operator)
@@ -40,6 +43,8 @@ def test_after_it_the_old_key_may_go(operator: Operator, endpoint: str, engine: 
         assert valid_secrets(conn, "desk", SecretBox([key])) == (NEW, endpoint)
         assert get_endpoint(conn, "desk").secret_version == 2
         assert reveal_secret(conn, "other", SecretBox([key]))
+    other = operator.json("endpoint", "show", "other", "--reveal-secret", SECRET_KEYS=key)
+    assert other["header_values"] == {"X-Key": "abc"}
     for name in ("desk", "other"):
         act = operator.json("endpoint", "show", name, SECRET_KEYS=key)["trail"][-1]
         assert (act["action"], act["why"]) == ("endpoint secret reencrypted", "yearly")

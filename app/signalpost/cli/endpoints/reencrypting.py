@@ -35,7 +35,7 @@ __all__ = ["reencrypt_command"]
 def reencrypt_command(
     ctx: click.Context, *, dry_run: bool, reason: str, as_json: bool, data: Path | None
 ) -> None:
-    """Encrypt every endpoint's secret with the first of SECRET_KEYS, so that old keys may go.
+    """Encrypt all stored secrets and extra headers by the first of SECRET_KEYS; old keys may go.
 
     First give every worker and every command the new key before the old ones, SECRET_KEYS=new,old,
     and start the workers again; then run this, and take the old keys away. The secrets themselves
