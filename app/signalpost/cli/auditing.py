@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,10 +20,8 @@ from signalpost.cli.joining import (
     transaction,
 )
 from signalpost.cli.printing import note, print_json, table, utc
+from signalpost.cli.trail import changed
 from signalpost.core.acts import ACTS
-
-if TYPE_CHECKING:
-    from signalpost.repository.auditing import AuditLine
 
 __all__ = ["audit"]
 
@@ -78,7 +74,8 @@ def list_command(
 
     KIND is what was done: 'paused', 'resumed', 'replay', 'cancel', 'skip', 'resend', 'breaker
     opened', 'breaker closed', 'endpoint added', 'endpoint changed', 'endpoint removed', 'endpoint
-    secret rotated' or 'endpoint secret rotation finished'; again for more.
+    secret rotated', 'endpoint secret rotation finished' or 'endpoint secret reencrypted'; again for
+    more.
     """
     from signalpost.repository.auditing import list_audit
 
@@ -99,29 +96,10 @@ def list_command(
     table(
         ("number", "when", "who", "what", "to", "why", "change"),
         [
-            (line.id, utc(line.at), line.actor, line.action, line.subject, line.why, _change(line))
+            (line.id, utc(line.at), line.actor, line.action, line.subject, line.why, changed(line))
             for line in found
         ],
         empty="nothing was done that these options mean",
     )
     if len(found) == limit:
         note(f"older ones: the same command with --before {found[-1].id}")
-
-
-def _change(line: AuditLine) -> str:
-    """What differs between before and after; all of it where there is only one of them."""
-    before, after = line.before or {}, line.after or {}
-    if not before:
-        return ", ".join(f"{name} {_shown(value)}" for name, value in after.items() if value)
-    if not after:
-        return ", ".join(f"{name} {_shown(value)}" for name, value in before.items() if value)
-    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    return ", ".join(
-        f"{name} {_shown(before.get(name))} -> {_shown(after.get(name))}" for name in names
-    )
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "-"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,8 +1,9 @@
-"""The audit trail as a person reads it, under the story of a delivery or an endpoint."""
+"""The audit trail as a person reads it, also under the story of a delivery or an endpoint."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +12,24 @@ import click
 from signalpost.cli.printing import age, table, utc
 
 if TYPE_CHECKING:
-    from signalpost.repository.trail import TrailLine
+    from signalpost.repository.auditing import AuditLine
 
-__all__ = ["difference", "tell_trail"]
+__all__ = ["changed", "tell_trail"]
 
 
-def tell_trail(lines: Sequence[TrailLine], now: datetime) -> None:
+def tell_trail(lines: Sequence[AuditLine], now: datetime) -> None:
     """Print who did what, when and why; `now` is database time."""
     click.echo("\nacts")
     table(
-        ("when", "age", "who", "act", "change", "why"),
+        ("when", "age", "who", "what", "why", "change"),
         [
             (
                 utc(line.at),
                 age((now - line.at).total_seconds()),
                 line.actor,
                 line.action,
-                difference(line.before, line.after),
                 line.why,
+                changed(line),
             )
             for line in lines
         ],
@@ -36,19 +37,20 @@ def tell_trail(lines: Sequence[TrailLine], now: datetime) -> None:
     )
 
 
-def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
-    """What an act changed: `status dead -> pending, replays 1`; what stayed is left out."""
-    old, new = before or {}, after or {}
-    told = []
-    for name in [*old, *(name for name in new if name not in old)]:
-        if name not in new:
-            continue
-        if name not in old:
-            told.append(f"{name} {_shown(new[name])}")
-        elif old[name] != new[name]:
-            told.append(f"{name} {_shown(old[name])} -> {_shown(new[name])}")
-    return ", ".join(told)
+def changed(line: AuditLine) -> str:
+    """What differs between before and after; all of it where there is only one of them."""
+    before, after = line.before or {}, line.after or {}
+    if not before:
+        return ", ".join(f"{name} {_shown(value)}" for name, value in after.items() if value)
+    if not after:
+        return ", ".join(f"{name} {_shown(value)}" for name, value in before.items() if value)
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return ", ".join(
+        f"{name} {_shown(before.get(name))} -> {_shown(after.get(name))}" for name in names
+    )
 
 
-def _shown(value: object) -> str:
-    return "none" if value is None else str(value)
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -7,5 +7,6 @@ __all__ = ["ACTS"]
 ACTS = (
     *("breaker opened", "breaker closed", "cancel", "endpoint added", "endpoint changed"),
     *("endpoint removed", "endpoint secret rotated", "endpoint secret rotation finished"),
+    *("endpoint secret reencrypted",),
     *("paused", "replay", "resend", "resumed", "skip"),
 )

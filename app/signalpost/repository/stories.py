@@ -12,8 +12,8 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from signalpost.core.lifecycle import Status
+from signalpost.repository.auditing import AuditLine, list_audit
 from signalpost.repository.reading import LINE, TABLES, DeliveryLine, line_of
-from signalpost.repository.trail import TrailLine, trail_of
 
 __all__ = ["AlertLine", "AttemptLine", "Story", "delivery_story", "signal_body"]
 
@@ -69,7 +69,7 @@ class Story:
     wanted_end: Status | None
     attempts: tuple[AttemptLine, ...]
     alerts: tuple[AlertLine, ...]
-    trail: tuple[TrailLine, ...]
+    trail: tuple[AuditLine, ...]
     """What people did to it: replays and cancellations."""
 
 
@@ -99,7 +99,7 @@ def delivery_story(conn: Connection, delivery_id: UUID) -> Story | None:
         wanted_end=Status(row.wanted_end) if row.wanted_end else None,
         attempts=_attempts(conn, delivery_id),
         alerts=_alerts(conn, delivery_id),
-        trail=trail_of(conn, f"delivery {delivery_id}"),
+        trail=tuple(list_audit(conn, delivery_id=delivery_id)[::-1]),
     )
 
 

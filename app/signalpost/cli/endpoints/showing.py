@@ -72,15 +72,15 @@ def list_command(*, as_json: bool, data: Path | None) -> None:
 def show_command(*, name: str, reveal_secret: bool, as_json: bool, data: Path | None) -> None:
     """Show one endpoint, the policy that holds, whether its secret rotates, and who changed it."""
     from signalpost.repository import endpoints
+    from signalpost.repository.auditing import list_audit
     from signalpost.repository.reading import database_time
-    from signalpost.repository.trail import trail_of
     from signalpost.secretbox import unseal
 
     settings = find_settings(data, quiet=as_json)
     with transaction(settings) as conn:
         view = endpoints.get_endpoint(conn, name)
         now = database_time(conn)
-        trail = trail_of(conn, f"endpoint {name}")
+        trail = list_audit(conn, endpoint=name)[::-1]
         secret, headers = "", dict[str, str]()
         if reveal_secret:
             secret = _whsec(endpoints.reveal_secret(conn, name, secret_box(settings)))
