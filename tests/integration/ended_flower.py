@@ -29,7 +29,7 @@ def end_in_between(frame: FrameType, event: str, _: Any) -> None:
 def run() -> None:
     """Be Flower from here on."""
     words = celery_argv("flower")
-    sys.argv = words[words.index("celery") :]
+    sys.argv = words[words.index("signalpost_worker") :]
     sys.setprofile(end_in_between)
     main()
 

@@ -124,6 +124,7 @@ def test_ctrl_c_reaches_only_the_supervisor() -> None:
         assert program.wait() == 0
     assert "KeyboardInterrupt" not in program.output
     assert program.output.count("asked to end") == 2
+    assert program.output.count("ending all: ") == 1
 
 
 def test_a_deaf_child_is_killed_after_its_grace() -> None:

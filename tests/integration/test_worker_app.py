@@ -151,7 +151,7 @@ async def test_asking_a_worker_twice_to_end_breaks_nothing_off(
             with engine.begin() as connection:
                 endpoint = rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED)
                 delivery_id = rows.add_delivery(connection, endpoint_id=endpoint)
-            await receiver.wait_for(1)
+            await receiver.wait_for(1, seconds=40)  # the worker has to start first
             for _ in range(2):
                 seen = len(program.lines)
                 program.send(signal.SIGTERM)

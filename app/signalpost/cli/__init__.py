@@ -13,6 +13,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `arguments` are those of the process where none are given. Never raises for what a command
     meets: every failure is one line on standard error (with `--debug`: the traceback too).
     """
-    from signalpost.cli.program import run
-
+    try:
+        from signalpost.cli.program import run
+    except KeyboardInterrupt:
+        return 130
     return run(arguments)

@@ -20,7 +20,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 QUEUES = {"deliver": "deliver,drain", "ops": "alerts,upkeep"}
 _CONCURRENCY = {"deliver": 64, "ops": 4}
 
-_CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "signalpost_worker.celery")
+_CELERY = (sys.executable, "-m", "signalpost_worker", "--quiet", "-A", "signalpost_worker.celery")
 
 
 def celery_argv(

@@ -87,6 +87,7 @@ class Supervisor:
             try:
                 self.start()
                 self._asked.get()
+                self._say("ending all: what is under way may finish; a second Ctrl-C kills")
             finally:
                 code = self.stop()
         return code
