@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from signalpost.cli.hindering import breaker_line, held_line, pause_line
 from signalpost.cli.joining import (
     address,
     examples,
@@ -22,9 +23,12 @@ from signalpost.cli.watching import draw, watch, watch_option
 from signalpost.core.lifecycle import Status
 
 if TYPE_CHECKING:
+    from signalpost.repository.hindrances import Hindrances
     from signalpost.repository.overview import Overview
     from signalpost.repository.recent import Recently
     from signalpost.settings import Settings
+
+    _Look = tuple[Overview, Hindrances, RedisState, Settings]
 
 __all__ = ["status"]
 
@@ -51,22 +55,22 @@ def status(*, every: float | None, as_json: bool, data: Path | None) -> None:
     something is in trouble.
     """
     if every is None:
-        seen, redis, settings = _look(data)
+        looked = _look(data)
         if as_json:
-            print_json(_facts(seen, redis, settings))
+            print_json(_facts(*looked))
         else:
-            click.echo("\n".join(_screen(seen, redis, settings)))
+            click.echo("\n".join(_screen(*looked)))
         return
     _watch(data, seconds=every, as_json=as_json)
 
 
 def _watch(data: Path | None, *, seconds: float, as_json: bool) -> None:
     def look() -> None:
-        found = _look(data)
+        looked = _look(data)
         if as_json:
-            print_json_line(_facts(*found))
+            print_json_line(_facts(*looked))
         else:
-            draw(_screen(*found))
+            draw(_screen(*looked))
 
     def away(trouble: str) -> None:
         if as_json:
@@ -77,19 +81,23 @@ def _watch(data: Path | None, *, seconds: float, as_json: bool) -> None:
     watch(look, away, seconds=seconds)
 
 
-def _look(data: Path | None) -> tuple[Overview, RedisState, Settings]:
+def _look(data: Path | None) -> _Look:
+    from signalpost.repository.hindrances import hindrances
     from signalpost.repository.overview import overview
 
     # Anew each time: an embedded stack that was started again has other ports.
     settings = find_settings(data, quiet=True)
     with transaction(settings) as conn:
-        seen = overview(conn)
-    return seen, redis_state(settings.redis_url), settings
+        seen, found = overview(conn), hindrances(conn)
+    return seen, found, redis_state(settings.redis_url), settings
 
 
-def _facts(seen: Overview, redis: RedisState, settings: Settings) -> dict[str, Any]:
+def _facts(
+    seen: Overview, found: Hindrances, redis: RedisState, settings: Settings
+) -> dict[str, Any]:
     return {
         **asdict(seen),
+        **asdict(found),
         "database": address(settings.database_url),
         "database_source": settings.database_source,
         "database_state": "up",
@@ -101,7 +109,7 @@ def _facts(seen: Overview, redis: RedisState, settings: Settings) -> dict[str, A
     }
 
 
-def _screen(seen: Overview, redis: RedisState, settings: Settings) -> list[str]:
+def _screen(seen: Overview, found: Hindrances, redis: RedisState, settings: Settings) -> list[str]:
     database = f"{_place(settings.database_url)} ({settings.database_source})"
     facts = (
         ("now", utc(seen.as_of)),
@@ -121,6 +129,7 @@ def _screen(seen: Overview, redis: RedisState, settings: Settings) -> list[str]:
         *_workers(seen),
         "",
         *_trouble(seen),
+        *_hindering(seen, found),
     ]
 
 
@@ -225,3 +234,18 @@ def _trouble(seen: Overview) -> list[str]:
         ),
         *lasting,
     ]
+
+
+_NO_HINDRANCE = frozenset({"due", "retry"})
+"""Told above already."""
+
+
+def _hindering(seen: Overview, found: Hindrances) -> list[str]:
+    held = [one for one in found.held if one.cause not in _NO_HINDRANCE]
+    lines = [
+        *(pause_line(one, seen.as_of) for one in found.pauses),
+        *(breaker_line(one, seen.as_of) for one in found.breakers[:_MOST_LINES]),
+        *(f"held for {one.endpoint}: {held_line(one, seen.as_of)}" for one in held[:_MOST_LINES]),
+    ]
+    left = max(len(held) - _MOST_LINES, 0) + max(len(found.breakers) - _MOST_LINES, 0)
+    return [*lines, *([f"... and {left} more (--json has all)"] if left else [])]

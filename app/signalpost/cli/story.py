@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from signalpost.cli.hindering import because
 from signalpost.cli.printing import age, facts, printable, table, utc, when
 from signalpost.cli.trail import tell_trail
 
@@ -70,9 +71,7 @@ def next_step(story: Story) -> str:
     """What happens next without anybody's doing, or what a person can do."""
     line = story.delivery
     if line.status == "pending":
-        if line.next_attempt_at is None or line.next_attempt_at <= story.as_of:
-            return "an attempt as soon as a worker takes it"
-        return f"attempt {line.attempts + 1} at {when(line.next_attempt_at, story.as_of)}"
+        return _next_of_pending(story)
     if line.status == "sending":
         since = age((story.as_of - story.claimed_at).total_seconds()) if story.claimed_at else "?"
         told = f"attempt {line.attempts} is under way for {since}"
@@ -88,6 +87,15 @@ def next_step(story: Story) -> str:
     if over or line.status == "expired":
         options += " --even-expired --ttl SPAN"
     return f"nothing, unless somebody runs: signalpost replay {line.delivery_id}{options}"
+
+
+def _next_of_pending(story: Story) -> str:
+    line = story.delivery
+    if story.cause is not None and (held := because((story.cause, story.blocked_by))):
+        return held
+    if line.next_attempt_at is None or line.next_attempt_at <= story.as_of:
+        return "an attempt as soon as a worker takes it"
+    return f"attempt {line.attempts + 1} at {when(line.next_attempt_at, story.as_of)}"
 
 
 def _received(story: Story) -> str:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from signalpost.core.lifecycle import Status
 from signalpost.repository.auditing import AuditLine, list_audit
+from signalpost.repository.hindrances import hindrance_of
 from signalpost.repository.reading import LINE, TABLES, DeliveryLine, line_of
 
 __all__ = ["AlertLine", "AttemptLine", "Story", "delivery_story", "signal_body"]
@@ -71,6 +72,10 @@ class Story:
     alerts: tuple[AlertLine, ...]
     trail: tuple[AuditLine, ...]
     """What people did to it: replays and cancellations."""
+    cause: str | None = None
+    """What a pending one waits for; see repository/hindrances.py."""
+    blocked_by: UUID | None = None
+    """The dead delivery that it waits behind."""
 
 
 _STORY = text(
@@ -85,6 +90,7 @@ def delivery_story(conn: Connection, delivery_id: UUID) -> Story | None:
     row = conn.execute(_STORY, {"id": delivery_id}).one_or_none()
     if row is None:
         return None
+    cause, blocked_by = hindrance_of(conn, delivery_id) or (None, None)
     return Story(
         delivery=line_of(row),
         as_of=row.as_of,
@@ -100,6 +106,8 @@ def delivery_story(conn: Connection, delivery_id: UUID) -> Story | None:
         attempts=_attempts(conn, delivery_id),
         alerts=_alerts(conn, delivery_id),
         trail=tuple(list_audit(conn, delivery_id=delivery_id)[::-1]),
+        cause=cause,
+        blocked_by=blocked_by,
     )
 
 
