@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,30 +19,7 @@ from signalpost.demo.telegram_standin import TelegramStandIn
 from signalpost.repository import alerts
 from signalpost.telegram import TelegramCourier
 from tests import rows
-
-TOKEN = f"123456:{secrets.token_urlsafe(20)}"
-CHAT = "4711"
-
-
-@pytest.fixture
-async def standin() -> AsyncIterator[TelegramStandIn]:
-    async with TelegramStandIn(token=TOKEN, chat_id=CHAT) as running:
-        yield running
-
-
-@pytest.fixture
-async def courier(standin: TelegramStandIn) -> AsyncIterator[TelegramCourier]:
-    async with TelegramCourier(
-        TOKEN, CHAT, base_url=standin.base_url, timeout_seconds=5, spacing_seconds=0
-    ) as ready:
-        yield ready
-
-
-@pytest.fixture
-async def db(database_url: str) -> AsyncIterator[AsyncEngine]:
-    opened = database.async_engine(database_url)
-    yield opened
-    await opened.dispose()
+from tests.couriers import CHAT, TOKEN
 
 
 def die(connection: Connection, endpoint_id: int, at: datetime, *, kind: str = "dead") -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -33,32 +32,10 @@ from signalpost.repository import alerts, told
 from signalpost.settings import Settings
 from signalpost.telegram import TelegramCourier
 from tests import rows
+from tests.couriers import CHAT, TOKEN
 from tests.waiting import until
 
 AT_ONCE = Pace(window_seconds=0, messages_per_minute=60)
-TOKEN = f"123456:{secrets.token_urlsafe(20)}"
-CHAT = "4711"
-
-
-@pytest.fixture
-async def standin() -> AsyncIterator[TelegramStandIn]:
-    async with TelegramStandIn(token=TOKEN, chat_id=CHAT) as running:
-        yield running
-
-
-@pytest.fixture
-async def courier(standin: TelegramStandIn) -> AsyncIterator[TelegramCourier]:
-    async with TelegramCourier(
-        TOKEN, CHAT, base_url=standin.base_url, timeout_seconds=5, spacing_seconds=0
-    ) as ready:
-        yield ready
-
-
-@pytest.fixture
-async def db(database_url: str) -> AsyncIterator[AsyncEngine]:
-    opened = database.async_engine(database_url)
-    yield opened
-    await opened.dispose()
 
 
 class Thief:

@@ -11,10 +11,10 @@ from sqlalchemy import Connection, Engine, select, text
 from signalpost.core.signing import secret_bytes
 from signalpost.errors import EndpointError, SecretError, SettingError
 from signalpost.models import AuditRow, EndpointRow
+from signalpost.repository.default_endpoint import ensure_default_endpoint
 from signalpost.repository.endpoints import (
     NewEndpoint,
     add_endpoint,
-    ensure_default_endpoint,
     get_endpoint,
     list_endpoints,
     new_secret,

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Engine, select, text
 from signalpost.core.signing import Profile, verify
 from signalpost.errors import EndpointError, SecretError, SignatureError
 from signalpost.models import AuditRow
+from signalpost.repository.default_endpoint import ensure_default_endpoint
 from signalpost.repository.endpoints import (
-    ensure_default_endpoint,
     get_endpoint,
     list_endpoints,
     reveal_secret,

@@ -31,6 +31,7 @@ from signalpost.intake import THREADS
 from signalpost.metrics import Counting
 from signalpost.outbox import Outbox
 from signalpost.repository import endpoints, notices
+from signalpost.repository.default_endpoint import ensure_default_endpoint
 from signalpost.secretbox import SecretBox
 from signalpost.sender import Sender
 from signalpost.settings import Settings
@@ -162,7 +163,7 @@ class Runtime:
 
         def work(connection: Connection) -> float:
             database.check_schema(connection)
-            endpoints.ensure_default_endpoint(connection, settings, box)
+            ensure_default_endpoint(connection, settings, box)
             longest = settings.outbound_timeout_seconds
             for endpoint in endpoints.list_endpoints(connection):
                 longest = max(longest, endpoint.timeout_seconds or 0.0)

@@ -36,7 +36,7 @@ def check_start(settings: Settings, role: Role) -> None:
     if refusal := redis_refusal(settings):
         raise SettingError(refusal)
     if role == "deliver":
-        from signalpost.repository.endpoints import described_default
+        from signalpost.repository.default_endpoint import described_default
 
         if not settings.secret_keys:
             raise SettingError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from uuid import UUID
@@ -12,6 +13,7 @@ from sqlalchemy import Connection
 
 from signalpost.core.signals import Signal
 from signalpost.errors import AlertError, EnqueueError, EnqueueUnknown, SignalpostError
+from signalpost.producer.background import Background
 from signalpost.producer.lifetime import Lifetime
 from signalpost.producer.writing import Attempt
 from signalpost.repository.owner_alerts import store_owner_alert
@@ -130,11 +132,9 @@ def _store(
     timeout: float,
 ) -> int:
     attempt = Attempt(timeout, "alert")
-    lifetime = _lifetime(_settings(database_url, data, environ))
-    try:
-        return lifetime.background().run(work, attempt)
-    except EnqueueError as error:
-        raise _not_stored(error) from None
+    outbox = _outbox(database_url, data, environ)
+    with _told_as_alerts():
+        return outbox.run(work, attempt)
 
 
 async def _store_async(
@@ -145,30 +145,32 @@ async def _store_async(
     timeout: float,
 ) -> int:
     attempt = Attempt(timeout, "alert")
-    lifetime = _lifetime(_settings(database_url, data, environ))
+    outbox = _outbox(database_url, data, environ)
+    with _told_as_alerts():
+        return await outbox.run_async(work, attempt)
+
+
+@contextmanager
+def _told_as_alerts() -> Iterator[None]:
     try:
-        return await lifetime.background().run_async(work, attempt)
-    except EnqueueError as error:
-        raise _not_stored(error) from None
-
-
-def _not_stored(error: EnqueueError) -> AlertError:
-    if isinstance(error, EnqueueUnknown):
-        return AlertError(
+        yield
+    except EnqueueUnknown:
+        raise AlertError(
             "the connection broke while the alert was being stored, so it may or may not come; "
             "sent again, it may come twice"
-        )
-    return AlertError(f"the alert was not stored: {error}")
+        ) from None
+    except EnqueueError as error:
+        raise AlertError(f"the alert was not stored: {error}") from None
 
 
-def _settings(
+def _outbox(
     database_url: str | None, data: Path | str | None, environ: Mapping[str, str]
-) -> Settings:
+) -> Background:
     given = {"SIGNALPOST_DATABASE_URL": database_url} if database_url else {}
     folder = None if data is None else Path(data)
     settings = load_settings({**environ, **given}, data_folder=folder)
     # The ops worker asks PostgreSQL each second, so Redis needs no telling.
-    return settings.model_copy(update={"redis_url": None})
+    return _lifetime(settings.model_copy(update={"redis_url": None})).background()
 
 
 @lru_cache(maxsize=8)

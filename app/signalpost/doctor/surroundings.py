@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from signalpost.core.receipts import Refused
 from signalpost.doctor.findings import Finding, failure, ok, skipped, warning
 from signalpost.errors import SignalpostError
-from signalpost.repository.endpoints import described_default
+from signalpost.repository.default_endpoint import described_default
 from signalpost.repository.health import ServerFacts
 from signalpost.settings import Settings
 from signalpost.telegram import Introduced, TelegramCourier

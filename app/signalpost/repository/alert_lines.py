@@ -9,8 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.sql import bindparam
+
+from signalpost.repository.auditing import Act, leave_trail
 
 __all__ = ["AlertLine", "Resent", "list_alerts", "resend"]
 
@@ -79,11 +79,6 @@ WHERE a.id = :id AND (a.delivery_id IS NOT NULL OR NOT EXISTS (
       AND waiting.subject = a.subject))
 """)
 
-_AUDIT = text("""
-INSERT INTO signalpost.audit (actor, action, subject, before)
-VALUES (:actor, 'resend', :subject, :before)
-""").bindparams(bindparam("before", type_=JSONB))
-
 
 def list_alerts(
     conn: Connection,
@@ -125,8 +120,8 @@ def resend(
             refusal = "the same notice waits to be sent already"
         else:
             before = {"receipt": row.receipt, "sent_at": row.sent_at.isoformat()}
-            subject = f"alert {alert_id}"
-            conn.execute(_AUDIT, {"actor": actor, "subject": subject, "before": before})
+            act = Act(f"alert {alert_id}", before, None)
+            leave_trail(conn, [act], "resend", actor=actor)
         kind, receipt = (row.kind, row.receipt) if row is not None else (None, None)
         answers.append(Resent(alert_id, kind, receipt, refusal))
     return answers

@@ -1,19 +1,30 @@
-"""The audit trail, read: who did what, when and why, before and after."""
+"""The audit trail, written and read: who did what, when and why, before and after."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, insert, text
 
-__all__ = ["AuditLine", "list_audit", "prune_audit"]
+from signalpost.models import AuditRow
+
+__all__ = ["Act", "AuditLine", "leave_trail", "list_audit", "prune_audit"]
 
 LEAST_DAYS = 366
 """The trigger on the table refuses to delete anything younger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What is written of an act: on which `subject`, what it found and what it left."""
+
+    subject: str
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,15 @@ DELETE FROM signalpost.audit WHERE id IN (
     LIMIT :limit
     FOR UPDATE SKIP LOCKED)
 """)
+
+
+def leave_trail(
+    conn: Connection, acts: Sequence[Act], action: str, *, actor: str, why: str = ""
+) -> None:
+    """Write acts of one kind by one person, in the transaction of the acts themselves."""
+    if acts:
+        common = {"actor": actor, "action": action, "why": why}
+        conn.execute(insert(AuditRow), [{**common, **asdict(act)} for act in acts])
 
 
 def list_audit(

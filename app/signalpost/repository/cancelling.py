@@ -10,10 +10,9 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.sql import bindparam
 
 from signalpost.core.lifecycle import Status
+from signalpost.repository.auditing import Act, leave_trail
 from signalpost.repository.placing import lock_keys_of, promote, release_blocked
 
 __all__ = ["CANCELLABLE", "Cancellation", "Withdrawn", "cancel"]
@@ -78,11 +77,6 @@ SET status = CASE d.status WHEN 'pending' THEN 'cancelled' ELSE d.status END,
 WHERE d.id = ANY(CAST(:ids AS uuid[])) AND d.status IN ('pending', 'sending')
 """)
 
-_AUDIT = text("""
-INSERT INTO signalpost.audit (actor, action, subject, why, before, after)
-VALUES (:actor, 'cancel', :subject, :why, :before, :after)
-""").bindparams(bindparam("before", type_=JSONB), bindparam("after", type_=JSONB))
-
 
 def cancel(
     conn: Connection,
@@ -117,12 +111,13 @@ def cancel(
         for delivery_id in wanted
     ]
     if released:
-        entries = [answer for answer in answers if answer.delivery_id in released]
-        conn.execute(_AUDIT, [_entry(rows[a.delivery_id], a, actor, why) for a in entries])
+        acts = [_act(rows[one.delivery_id], one) for one in answers if one.delivery_id in released]
+        leave_trail(conn, acts, "cancel", actor=actor, why=why)
     changed = [answer for answer in answers if answer.changed]
     if changed and not dry_run:
         conn.execute(_WITHDRAW, {"ids": [answer.delivery_id for answer in changed], "now": now})
-        conn.execute(_AUDIT, [_entry(rows[a.delivery_id], a, actor, why) for a in changed])
+        acts = [_act(rows[answer.delivery_id], answer) for answer in changed]
+        leave_trail(conn, acts, "cancel", actor=actor, why=why)
         promote(conn, keys, unsent=[answer.delivery_id for answer in changed])
     return answers
 
@@ -156,14 +151,9 @@ def _answer(row: Row[Any] | None, delivery_id: UUID, *, released: bool = False) 
     )
 
 
-def _entry(row: Row[Any], answer: Cancellation, actor: str, why: str) -> dict[str, Any]:
+def _act(row: Row[Any], answer: Cancellation) -> Act:
     after = {"status": answer.status, "answer": answer.answer}
     if answer.was is Status.SENDING:
         after["wanted_end"] = Status.CANCELLED
-    return {
-        "actor": actor,
-        "subject": f"delivery {answer.delivery_id}",
-        "why": why,
-        "before": {"status": row.status, "reason": row.reason, "attempts": row.attempts},
-        "after": after,
-    }
+    before = {"status": row.status, "reason": row.reason, "attempts": row.attempts}
+    return Act(f"delivery {answer.delivery_id}", before, after)

@@ -1,4 +1,4 @@
-"""Endpoints: added, read, and the one named `default` kept as the settings describe it."""
+"""Endpoints: added and read, and the trail of what is done to them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, select, text, update
+from sqlalchemy import Connection, Select, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from signalpost.core.signing import secret_bytes
-from signalpost.errors import EndpointError, SecretError, SettingError
-from signalpost.models import AuditRow, EndpointRow
+from signalpost.errors import EndpointError, SecretError
+from signalpost.models import EndpointRow
+from signalpost.repository.auditing import Act, leave_trail
 from signalpost.repository.endpoint_rules import (
     NewEndpoint,
     check_endpoint,
-    check_policy,
-    check_url,
 )
-from signalpost.repository.reading import database_time
 from signalpost.secretbox import SecretBox, seal
 from signalpost.settings import Settings
 
@@ -33,11 +31,10 @@ __all__ = [
     "NewEndpoint",
     "add_endpoint",
     "audit",
-    "described_default",
-    "ensure_default_endpoint",
     "facts_of",
     "get_endpoint",
     "hold_endpoint",
+    "insert_endpoint",
     "list_endpoints",
     "new_secret",
     "reveal_secret",
@@ -107,7 +104,7 @@ def add_endpoint(
         "headers": seal(new.headers, box),
     }
     del values["secret"]
-    row = conn.execute(_insert(values)).one_or_none()
+    row = conn.execute(insert_endpoint(values)).one_or_none()
     if row is None:
         raise EndpointError(
             f"there is an endpoint named {new.name} already; choose another name, "
@@ -158,86 +155,6 @@ def reveal_secret(conn: Connection, name: str, box: SecretBox) -> str:
     return box.decrypt(get_endpoint(conn, name).secret_ciphertext).decode()
 
 
-def described_default(settings: Settings) -> NewEndpoint | None:
-    """The endpoint named `default` as the settings describe it; None without OUTBOUND_SERVER_URL.
-
-    Raises SettingError for a URL that cannot be used and a secret that is not set, EndpointError
-    for a retry schedule longer than a signal's life.
-    """
-    url, secret = settings.outbound_server_url, settings.hmac_producer_secret
-    if url is None:
-        return None
-    if secret is None:
-        raise SettingError(
-            "HMAC_PRODUCER_SECRET is not set, and deliveries to OUTBOUND_SERVER_URL are signed "
-            "with it"
-        )
-    new = NewEndpoint(name=DEFAULT_NAME, url=url, secret=secret)
-    try:
-        check_url(url, settings.outbound_allow_networks)
-    except EndpointError as error:
-        raise SettingError(f"OUTBOUND_SERVER_URL: {error}") from None
-    check_policy(new, settings)
-    return new
-
-
-def ensure_default_endpoint(
-    conn: Connection, settings: Settings, box: SecretBox
-) -> EndpointView | None:
-    """Make the endpoint named `default` what OUTBOUND_SERVER_URL and HMAC_PRODUCER_SECRET say.
-
-    Without OUTBOUND_SERVER_URL nothing is touched and None returned. Any number of processes may
-    call this at once. A change is audited; the secret shows there as a version only.
-
-    Raises what `described_default` raises.
-    """
-    new = described_default(settings)
-    if new is None:
-        return None
-    ciphertext = box.encrypt(new.secret.encode())
-    values = {"name": DEFAULT_NAME, "url": new.url, "secret_ciphertext": ciphertext}
-    if row := conn.execute(_insert(values)).one_or_none():
-        view = EndpointView(*row)
-        audit(conn, "settings", "endpoint added", DEFAULT_NAME, before=None, after=facts_of(view))
-        return view
-    return _bring_up_to_date(conn, new, ciphertext, box)
-
-
-def _bring_up_to_date(
-    conn: Connection, new: NewEndpoint, ciphertext: bytes, box: SecretBox
-) -> EndpointView:
-    view = hold_endpoint(conn, new.name)
-    changes: dict[str, Any] = {}
-    if view.url != new.url:
-        changes["url"] = new.url
-    known = [view.secret_ciphertext]
-    if view.rotates(database_time(conn)) and view.previous_secret_ciphertext is not None:
-        # A person has begun to replace the secret, and the settings have until its end to follow.
-        known.append(view.previous_secret_ciphertext)
-    if not any(same_secret(secret, new.secret, box) for secret in known):
-        changes |= {
-            "secret_ciphertext": ciphertext,
-            "secret_version": view.secret_version + 1,
-            "previous_secret_ciphertext": None,
-            "previous_secret_until": None,
-        }
-    if not changes:
-        return view
-    statement = (
-        update(EndpointRow).where(EndpointRow.id == view.id).values(changes).returning(*COLUMNS)
-    )
-    changed = EndpointView(*conn.execute(statement).one())
-    audit(
-        conn,
-        "settings",
-        "endpoint changed",
-        new.name,
-        before=facts_of(view),
-        after=facts_of(changed),
-    )
-    return changed
-
-
 def same_secret(ciphertext: bytes, secret: str, box: SecretBox) -> bool:
     """Whether that is what was encrypted; False also for what nobody can read any more."""
     try:
@@ -247,7 +164,8 @@ def same_secret(ciphertext: bytes, secret: str, box: SecretBox) -> bool:
         return False
 
 
-def _insert(values: dict[str, Any]) -> Any:
+def insert_endpoint(values: dict[str, Any]) -> Any:
+    """The statement that stores one, unless its name is taken; returns its row."""
     return (
         upsert(EndpointRow)
         .values(values)
@@ -269,8 +187,7 @@ def audit(
     why: str = "",
 ) -> None:
     """Leave the trail of a change to the endpoint of that name."""
-    row = {"actor": actor, "action": action, "subject": f"endpoint {name}", "why": why}
-    conn.execute(insert(AuditRow).values(**row, before=before, after=after))
+    leave_trail(conn, [Act(f"endpoint {name}", before, after)], action, actor=actor, why=why)
 
 
 _TOLD = (

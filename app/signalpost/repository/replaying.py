@@ -9,10 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.sql import bindparam
 
 from signalpost.core.lifecycle import MIN_LIFE_SECONDS, Status, is_legal
+from signalpost.repository.auditing import Act, leave_trail
 
 __all__ = ["REPLAYABLE", "Replay", "replay"]
 
@@ -75,11 +74,6 @@ FROM unnest(CAST(:ids AS uuid[]), CAST(:nows AS timestamptz[]), CAST(:expiries A
     AS back (id, now, expires_at)
 WHERE d.id = back.id AND d.status IN ('dead', 'expired')
 """)
-
-_AUDIT = text("""
-INSERT INTO signalpost.audit (actor, action, subject, why, before, after)
-VALUES (:actor, 'replay', :subject, :why, :before, :after)
-""").bindparams(bindparam("before", type_=JSONB), bindparam("after", type_=JSONB))
 
 
 def replay(
@@ -184,7 +178,7 @@ def _put_back(
             "expiries": [answer.expires_at for answer in accepted],
         },
     )
-    entries = []
+    acts = []
     for answer in accepted:
         row = rows[answer.delivery_id]
         before = {"status": row.status, "reason": row.reason, "spent": row.spent}
@@ -192,13 +186,5 @@ def _put_back(
         if answer.expires_at != row.expires_at:
             before["expires_at"] = row.expires_at.isoformat()
             after["expires_at"] = answer.expires_at and answer.expires_at.isoformat()
-        entries.append(
-            {
-                "actor": actor,
-                "subject": f"delivery {answer.delivery_id}",
-                "why": why,
-                "before": before,
-                "after": after,
-            }
-        )
-    conn.execute(_AUDIT, entries)
+        acts.append(Act(f"delivery {answer.delivery_id}", before, after))
+    leave_trail(conn, acts, "replay", actor=actor, why=why)
