@@ -145,7 +145,7 @@ def test_a_second_ctrl_c_kills() -> None:
     with supervising(child("a", DEAF, grace_seconds=600)) as program:
         pid = works(program, "a")
         program.send(signal.SIGINT)
-        time.sleep(0.1)  # two signals at once would be one
+        program.wait_for_line("ending all")  # two signals at once would be one
         program.send(signal.SIGINT)
         assert program.wait() == 1
     assert gone(pid)
