@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import signalpost.direct
+import signalpost.receiver
 from tests.processes import clean_environment
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +30,8 @@ def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
 
     assert (built.returncode, built.stderr) == (0, "")
     reference = (tmp_path / "docs" / "reference.html").read_text(encoding="utf-8")
-    for name in ("signalpost.Producer.enqueue_in", "signalpost.receiver.Receiver"):
-        assert f'id="{name}"' in reference
+    assert 'id="signalpost.Producer.enqueue_in"' in reference
+    shown = set(re.findall(r'id="(signalpost[\w.]+)"', reference))
+    for door in (signalpost, signalpost.direct, signalpost.receiver):
+        assert {f"{door.__name__}.{name}" for name in door.__all__} - shown == set()
     assert "of-the-environment" not in reference

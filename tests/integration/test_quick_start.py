@@ -22,7 +22,7 @@ PAGE = "docs/quick-start.md"
 SHOWS = {
     "signalpost send signals.jsonl": r"1 delivered",
     "signalpost deliveries list": r"desk +delivered",
-    "sed ": r"1 dead",
+    "sed ": r"ended: 1 dead",
     "signalpost deliveries list --status dead": r"IBM.* dead",
     "signalpost deliveries show ID": r"attempts",
     "signalpost endpoint test": r"200 .*has verified the signature",
@@ -126,5 +126,5 @@ def test_the_quick_start_leads_to_a_replayed_delivery(walk: Walk) -> None:
 
                 wait_for(delivered, 30, "the replayed delivery")
     assert walk.stack is not None
-    assert re.search(r"ALERT.*dead", walk.stack.output, re.IGNORECASE)
+    assert re.search(r"ALERT Dead letter: IBM buy", walk.stack.output)
     assert not (walk.operator.folder / "first-steps").exists()
