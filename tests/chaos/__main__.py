@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from tests.chaos import upside
-from tests.chaos.plan import BY_NAME, ROLLING, UP_KINDS, Fault, schedule
+from tests.chaos.plan import BY_NAME, ROLLING, UP_KINDS, Fault, last_act, schedule
 from tests.chaos.report import picture, smooth, table, write_json
 from tests.chaos.run import Run
 from tests.chaos.stage import Stage
@@ -96,6 +96,7 @@ def _main_part(
 ) -> tuple[Verdict, float]:
     """Everything but `up` itself; returns the verdict and time zero."""
     length = max([fault.end for fault in faults] + [asked.minutes * 60])
+    faults += last_act(length, len(faults))
     with ExitStack() as ending:
         stage = Stage(folder, seed, ending, say)
         stage.start_workers(asked.workers)

@@ -121,26 +121,27 @@ class Link:
         self.open.add(pair)
         both = (self._pump(near, forth, Requests()), self._pump(far, back, None))
         try:
-            await asyncio.gather(*both)
+            # What resets one side resets the other: a killed strategy's open transaction ends.
+            with suppress(OSError):
+                await asyncio.gather(*both)
         finally:
             self.open.discard(pair)
             for writer in pair:
-                writer.transport.abort()
+                _reset(writer)
 
     async def _pump(
         self, source: asyncio.StreamReader, target: asyncio.StreamWriter, seen: Requests | None
     ) -> None:
-        with suppress(OSError):
-            while data := await source.read(65536):
-                if seen is not None and self.log is not None:
-                    self._note(seen.feed(data, time.time()))
-                if self.fault == "hold" or (self.fault == "deaf" and seen is None):
-                    continue
-                if self.fault == "delay":
-                    await asyncio.sleep(self.seconds)
-                target.write(data)
-                await target.drain()
-            target.write_eof()
+        while data := await source.read(65536):
+            if seen is not None and self.log is not None:
+                self._note(seen.feed(data, time.time()))
+            if self.fault == "hold" or (self.fault == "deaf" and seen is None):
+                continue
+            if self.fault == "delay":
+                await asyncio.sleep(self.seconds)
+            target.write(data)
+            await target.drain()
+        target.write_eof()
 
     def _note(self, requests: list[dict[str, object]]) -> None:
         if self.log is not None:

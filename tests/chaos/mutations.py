@@ -49,7 +49,7 @@ MUTATIONS = (
         "app/signalpost/engine.py",
         "    async def _rescue(self) -> None:\n",
         "    async def _rescue(self) -> None:\n        return\n",
-        "kill_redis_lose_data,kill_every_deliver",
+        "kill_ops",
         "lost",
     ),
     Mutation(
@@ -57,7 +57,7 @@ MUTATIONS = (
         "app/signalpost/vigil.py",
         "        if not self._lease.may_take_back:\n",
         "        if self._lease.may_take_back or not self._lease.may_take_back:\n",
-        "kill_every_deliver,receiver_timeout",
+        "link_receiver_slow,kill_every_deliver",
         "lost",
     ),
     Mutation(

@@ -136,3 +136,14 @@ def schedule(
             faults.append(fault)
         at += chance.uniform(0.5, 1.5) * every
     return sorted(faults, key=lambda fault: fault.at)
+
+
+def last_act(length: float, number: int) -> list[Fault]:
+    """What ends every run: no worker takes what comes last, and then no message tells of it.
+
+    Whatever rings later would make good for a lost message; after this one nothing rings.
+    """
+    return [
+        Fault(length - 1.5, "kill_every_deliver", 0.0, number),
+        Fault(length + 0.7, "redis_flushall", 0.0, number + 1),
+    ]

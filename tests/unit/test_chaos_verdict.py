@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.links import Requests
+from tests.chaos.mutations import MUTATIONS, ROOT, Mutation
 from tests.chaos.order import overtaken
 from tests.chaos.plan import BY_NAME, schedule
 from tests.chaos.verdict import Evidence, Verdict, judge
@@ -180,6 +181,12 @@ def test_requests_are_found_wherever_the_pieces_are_cut() -> None:
             found += requests.feed(data[begin : begin + size], float(at))
         assert [seen["x-idempotency-key"] for seen in found] == ["k1", "k2"]
         assert [seen["at"] for seen in found] == [0.0, float(len(one) // size)]
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_each_mutation_still_fits_the_code(mutation: Mutation) -> None:
+    """What a mutation changes stands exactly once in its file, so that it can be tried any time."""
+    assert (ROOT / mutation.file).read_text().count(mutation.before) == 1
 
 
 def test_a_seed_gives_one_schedule_with_every_kind_before_any_twice() -> None:
