@@ -83,8 +83,9 @@ MUTATIONS = (
     Mutation(
         "no last check",
         "app/signalpost/dispatch.py",
-        "    def _last_check(self, flight: Flight) -> Failure | None:\n",
-        "    def _last_check(self, flight: Flight) -> Failure | None:\n        return None\n",
+        "            timeout_seconds=timeout if life is None else min(timeout, life),\n"
+        "            last_check=lambda: self._last_check(flight),\n",
+        "            timeout_seconds=timeout,\n            last_check=lambda: None,\n",
         "link_postgres_slow,freeze_deliver",
         "late",
     ),
@@ -188,7 +189,7 @@ def tried(mutation: Mutation, seed: int, minutes: float) -> dict[str, int]:
         mutated.write_text(text.replace(mutation.before, mutation.after))
         paths = [Path(scratch, "app"), Path(scratch, "worker"), Path(scratch)]
         argv = [sys.executable, "-m", "tests.chaos", f"--minutes={minutes}", f"--seed={seed}"]
-        argv += [f"--faults={mutation.faults}", "--every=5", "--drain=60", "--strategies=2"]
+        argv += [f"--faults={mutation.faults}", "--every=5", "--drain=45", "--strategies=2"]
         argv += ["--rate=10"]
         subprocess.run(
             argv,
@@ -211,7 +212,7 @@ def main(names: Sequence[str]) -> int:
     for mutation in MUTATIONS:
         if names and mutation.name not in names:
             continue
-        counts = tried(mutation, seed=1, minutes=0.75)
+        counts = tried(mutation, seed=1, minutes=0.5)
         found = {kind: counts[kind] for kind in FINDINGS if counts[kind]}
         as_hoped = not found if mutation is CONTROL else mutation.count in found
         missed += not as_hoped

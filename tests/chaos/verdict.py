@@ -212,7 +212,8 @@ def _duplicated(
                 )
             else:
                 verdict.causes[cause] += 1
-        elif entry["acted"]:
+        # The newest effect: each needs a cause of its own, or one would excuse all that follow.
+        if entry["acted"]:
             acted[key] = entry
 
 

@@ -101,6 +101,14 @@ def test_a_duplicate_with_a_cause_is_counted_apart() -> None:
     assert verdict.causes == {"unknown: timeout": 1}
 
 
+def test_one_unknown_outcome_does_not_excuse_all_repeats() -> None:
+    """A third arrival after a second that is recorded as delivered needs a cause of its own."""
+    ledger = [entry(), *(entry(attempt=number, again=True) for number in (2, 3))]
+    attempts = [attempt(1, "unknown", "timeout"), attempt(2, "delivered"), attempt(3, "delivered")]
+    verdict = judge(evidence(ledger=ledger, attempts=attempts), messages=set())
+    assert findings(verdict) == {"duplicated": 1}
+
+
 @pytest.mark.parametrize(("seconds", "found"), [(9.0, 0), (1.0, 1)])
 def test_news_of_a_silent_worker_explain_a_repeat_only_after_its_lease(
     seconds: float, found: int
