@@ -53,7 +53,14 @@ html_show_sourcelink = False
 CHAPTERS = {
     "For everybody": ["README", "quick-start", "glossary", "lifecycle", "architecture"],
     "For the strategy": ["producing", "api", "reference"],
-    "For the operator": ["operations", "command-line", "settings", "alerts", "performance"],
+    "For the operator": [
+        "operations",
+        "command-line",
+        "settings",
+        "alerts",
+        "performance",
+        "reliability",
+    ],
     "For the receiver": ["receiving", "signing", "/tests/vectors/README"],
     "For whoever changes it": ["adr/README", "CHANGELOG", "CONTRIBUTING"],
 }
