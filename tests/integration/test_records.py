@@ -182,6 +182,17 @@ def test_recording_twice_changes_nothing_more(engine: Engine) -> None:
     assert not again.applied
 
 
+def test_a_known_attempt_is_never_overwritten(engine: Engine) -> None:
+    """What is known of an attempt stays: neither a loss nor another answer comes over it."""
+    with engine.begin() as connection:
+        for first, second in ((REFUSED, LOST), (REFUSED, ACCEPTED), (ACCEPTED, REFUSED)):
+            claim = claimed(connection)
+            records.record(connection, [news(claim, first)])
+            (known,) = rows.attempts(connection, claim.delivery_id)
+            records.record(connection, [news(claim, second)])
+            assert list(rows.attempts(connection, claim.delivery_id)) == [known]
+
+
 def test_a_claim_given_back_costs_none_of_the_retries(engine: Engine) -> None:
     """A released claim leaves a trail, but the budget is untouched and the number not reused."""
     with engine.begin() as connection:
