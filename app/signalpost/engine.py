@@ -79,7 +79,7 @@ class Engine:
         self._timers: dict[UUID, asyncio.TimerHandle] = {}
         self._loops: list[asyncio.Task[None]] = []
         self._draining = False
-        self._rung = False
+        self._rung = asyncio.Event()
         self._stopping = False
 
     async def start(self) -> None:
@@ -156,7 +156,7 @@ class Engine:
         tally = Tally()
         flying: set[asyncio.Task[None]] = set()
         if self._draining:
-            self._rung = True
+            self._rung.set()
             tally["joined"] = 1
             await self._take_exits(tally, flying)
         else:
@@ -169,14 +169,17 @@ class Engine:
         self._draining = True
         try:
             while not self.closed:
-                self._rung = False
+                self._rung.clear()
                 taken = await self._intake.take_due(0.0, tally, flying)
-                if taken or self._rung:
+                if taken or self._rung.is_set():
                     continue
                 if not (self._intake.more and flying):
                     break
-                # What is left is kept back by limits that these very attempts hold.
-                await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
+                # What is left is kept back by limits that these very attempts hold; but they may
+                # last, and a ring may be for somebody else.
+                ring = asyncio.create_task(self._rung.wait())
+                await asyncio.wait({*flying, ring}, return_when=asyncio.FIRST_COMPLETED)
+                ring.cancel()
         finally:
             self._draining = False
 
@@ -196,7 +199,7 @@ class Engine:
             return
         if after_seconds <= 0:
             if self._draining:
-                self._rung = True
+                self._rung.set()
             elif not self._sweep_asked:
                 self._sweep_asked = True
                 self._intake.spawn(self._sweep_again())
@@ -213,7 +216,7 @@ class Engine:
         self._sweep_asked = False
         tally = Tally()
         if self._draining:
-            self._rung = True
+            self._rung.set()
             await self._take_exits(tally, set())
         else:
             await self._sweep(tally, set())

@@ -34,7 +34,7 @@ HEALTHY, SIGNALS, SIGNALS_PER_SECOND = 17, 2000, 20
 ORDERED, KEYS = 10_000, 50
 SHORT, LIFE_SECONDS, DOWN_SECONDS = 10_000, 2.0, 5.0
 RATE, RATED = 50, 1500
-PAUSED_RATE, PAUSED_SECONDS = 500, 10
+PAUSED_SECONDS, PAUSED_KEYS = 10, 40
 
 
 def check(kept: bool, otherwise: str) -> None:
@@ -211,20 +211,19 @@ def pause() -> None:
         made, paused_at, resumed_at = 0, 0.0, 0.0
         for number in pace(PAUSED_SECONDS * 50, 50):
             # Two endpoints, so this makes five hundred deliveries a second.
+            keys = [f"K{(number * 5 + n) % PAUSED_KEYS}" for n in range(5)]
+            signals = [signal(key, made + n) for n, key in enumerate(keys)]
             if number % 10:
-                made += len(
-                    ids(producer.enqueue_many([signal(f"K{n}", made + n) for n in range(5)]))
-                )
+                made += len(ids(producer.enqueue_many(signals)))
             else:
-                for n in range(5):
-                    made += len(ids([producer.enqueue(signal(f"K{n}", made + n))]))
+                made += len(ids([producer.enqueue(one) for one in signals]))
             if number == 200:
                 here.command("pause", "--reason", "measured")
                 paused_at = _moment(here, "SELECT paused_at FROM signalpost.pauses")
             if number == 400:
                 resumed_at = time.time()
                 here.command("resume", "--yes")
-        here.wait(lambda found: found.get("delivered") == made, 60)
+        here.wait(lambda found: found.get("delivered") == made, 120)
         log = receiver.log()
         after = [
             e.first_byte_at - paused_at for e in log if paused_at < e.first_byte_at < resumed_at

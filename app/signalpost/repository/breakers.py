@@ -14,7 +14,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
-from signalpost.core.breaker import LONG_OPEN_SECONDS, Breaker, Event, News, judge
+from signalpost.core.breaker import (
+    LONG_OPEN_SECONDS,
+    PROBE_CAP_SECONDS,
+    Breaker,
+    Event,
+    News,
+    judge,
+)
 from signalpost.core.outcomes import Failure, Outcome, Verdict
 from signalpost.repository.looking import NOW
 
@@ -63,6 +70,18 @@ WHERE e.opened_at < {NOW} - make_interval(secs => {LONG_OPEN_SECONDS})
     WHERE a.kind = 'breaker_long_open' AND a.endpoint_id = e.id AND a.created_at > e.opened_at)
 ON CONFLICT DO NOTHING
 RETURNING id
+""")
+
+
+# No moment of these is ever so far ahead, unless the database's clock was set back.
+_HEAL = text(f"""
+UPDATE signalpost.endpoints
+SET opened_at = LEAST(opened_at, {NOW}), failing_since = LEAST(failing_since, {NOW}),
+    released_at = LEAST(released_at, {NOW}),
+    probe_at = LEAST(probe_at, {NOW} + make_interval(secs => {PROBE_CAP_SECONDS}))
+WHERE opened_at > {NOW} + interval '1 second' OR failing_since > {NOW} + interval '1 second'
+    OR released_at > {NOW} + interval '1 second'
+    OR probe_at > {NOW} + make_interval(secs => {PROBE_CAP_SECONDS} + 1)
 """)
 
 
@@ -118,6 +137,7 @@ def note(
 
 def tell_long_open(connection: Connection, *, now: datetime | None = None) -> list[int]:
     """Raise an alert for every breaker that has been open for long, once an opening."""
+    connection.execute(_HEAL, {"now": now})
     return list(connection.execute(_LONG_OPEN, {"now": now}).scalars())
 
 

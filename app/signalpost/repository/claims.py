@@ -205,7 +205,7 @@ def claim_due(
             worker_id=worker_id,
             limit=limit,
             overdue_seconds=overdue_seconds,
-            narrow=look.narrow,
+            look=look,
             ids=None,
             now=now,
         )
@@ -307,7 +307,7 @@ def _claim_governed(
             worker_id=worker_id,
             limit=len(ids),
             overdue_seconds=0.0,
-            narrow=look.narrow,
+            look=look,
             ids=ids,
             now=now,
         )

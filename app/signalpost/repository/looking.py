@@ -38,6 +38,7 @@ flags AS MATERIALIZED (
                 WHERE status = 'pending' AND held = 'new') AS unplaced,
         EXISTS (SELECT FROM signalpost.pauses
                 WHERE scope IN ('producer', 'instrument')) AS narrow,
+        EXISTS (SELECT FROM signalpost.orderings) AS ordered,
         EXISTS (SELECT FROM signalpost.pauses WHERE scope = 'all') AS paused,
         EXISTS (SELECT FROM signalpost.pauses WHERE scope = 'all' AND NOT entries_only) AS stopped
 )"""
@@ -49,7 +50,8 @@ locked AS MATERIALIZED (
     ORDER BY id
     FOR NO KEY UPDATE SKIP LOCKED
 )
-SELECT flags.unplaced, flags.narrow, due.id, due.high_since, due.normal_since, due.governed,
+SELECT flags.unplaced, flags.narrow, flags.ordered,
+    due.id, due.high_since, due.normal_since, due.governed,
     due.governed AND locked.id IS NULL AS missed
 FROM flags LEFT JOIN due ON true LEFT JOIN locked ON locked.id = due.id
 ORDER BY due.place"""
@@ -112,12 +114,14 @@ class Look:
 
     ``waiting``: endpoints with something due that may have it, the least loaded first.
     ``unplaced``: there are ordered deliveries that have no place yet. ``narrow``: a producer or an
-    instrument is paused. ``missed``: an endpoint was left out because somebody else claims there.
+    instrument is paused. ``ordered``: there are ordering keys. ``missed``: an endpoint was left out
+    because somebody else claims there.
     """
 
     waiting: list[Waiting]
     unplaced: bool
     narrow: bool
+    ordered: bool
     missed: bool
 
 
@@ -166,5 +170,6 @@ def _look(rows: Sequence[Row[Any]]) -> Look:
         ],
         unplaced=rows[0].unplaced,
         narrow=rows[0].narrow,
+        ordered=rows[0].ordered,
         missed=any(row.missed for row in found),
     )

@@ -8,6 +8,7 @@ anybody: what is locked is passed over, and taken by a later claim.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -18,11 +19,13 @@ from sqlalchemy import Connection, Row, TextClause, text
 from signalpost.core.breaker import RELEASE_PER_SECOND, RELEASE_SECONDS
 from signalpost.core.lifecycle import MIN_LIFE_SECONDS
 from signalpost.core.shares import Quota
-from signalpost.repository.looking import NOW, READY
+from signalpost.repository.looking import NOW, READY, Look
 
 __all__ = ["CLAIM_COLUMNS", "RATE_BURST", "paced_wait", "take"]
 
 SHORTEST_WAIT_SECONDS = 0.005
+EVEN_SECONDS = 0.05
+"""One that is on its pace by now may have been ahead a moment ago, when it was passed over."""
 
 RATE_BURST = 0.04
 """Part of a second's deliveries that a rate limit lets through at once; at least one."""
@@ -49,30 +52,44 @@ LIFE_OVER = f"""
 _PACE = f"""LEAST(e.rate_per_second,
         CASE WHEN e.released_at > {NOW} - make_interval(secs => {RELEASE_SECONDS})
         THEN {RELEASE_PER_SECOND}
-            * power(2, EXTRACT(EPOCH FROM {NOW} - e.released_at)::float8) END)"""
+            * power(2, GREATEST(0, EXTRACT(EPOCH FROM {NOW} - e.released_at)::float8)) END)"""
+
+# Seconds by which `rate_next_at` is ahead. More than the rate allows comes of a slower rate that
+# was in force before, or of a clock that was set back: that binds nobody.
+_AHEAD = f"""(
+    SELECT CASE WHEN gap > 1 + GREATEST(1 / pace.rate, {RATE_BURST}) THEN 0
+        ELSE GREATEST(0, gap) END AS seconds
+    FROM (SELECT EXTRACT(EPOCH FROM e.rate_next_at - {NOW})::float8 AS gap) raw)"""
+
+_GIVEN = """unnest(CAST(:endpoint_ids AS bigint[]), CAST(:highs AS int[]), CAST(:normals AS int[]),
+            CAST(:governed AS bool[]))
+        WITH ORDINALITY AS p (endpoint_id, high, normal, governed, place)"""
 
 # A virtual schedule (GCRA): `rate_next_at` is when the next one would be due at an even pace; so
 # many may be ahead of it as the burst allows.
-_PLAN = f"""
+_PLAN_GOVERNED = f"""
 plan AS MATERIALIZED (
     SELECT p.place, p.endpoint_id, p.high, p.normal, pace.rate,
         CASE WHEN p.governed THEN GREATEST(0, LEAST(
             e.max_in_flight - flights.all_of_them,
             CASE WHEN e.opened_at IS NOT NULL THEN 1 - flights.probing END,
             floor(GREATEST(1, floor(pace.rate * {RATE_BURST}))
-                - pace.rate * GREATEST(0, EXTRACT(EPOCH FROM e.rate_next_at - {NOW})::float8)
-            )::int)) END AS room
-    FROM unnest(CAST(:endpoint_ids AS bigint[]), CAST(:highs AS int[]), CAST(:normals AS int[]),
-            CAST(:governed AS bool[]))
-        WITH ORDINALITY AS p (endpoint_id, high, normal, governed, place)
+                - pace.rate * COALESCE(ahead.seconds, 0)
+            )::int)) END AS room, COALESCE(ahead.seconds, 0) AS ahead
+    FROM {_GIVEN}
     JOIN signalpost.endpoints e ON e.id = p.endpoint_id
     CROSS JOIN LATERAL (SELECT CASE WHEN p.governed THEN {_PACE} END AS rate) pace
-    LEFT JOIN LATERAL (
+    CROSS JOIN LATERAL {_AHEAD} ahead
+    CROSS JOIN LATERAL (
         SELECT count(*) AS all_of_them,
             count(*) FILTER (WHERE d.claimed_at >= e.probe_at) AS probing
         FROM signalpost.deliveries d
-        WHERE d.endpoint_id = e.id AND d.status = 'sending'
-    ) flights ON p.governed
+        WHERE p.governed AND d.endpoint_id = e.id AND d.status = 'sending'
+    ) flights
+)"""
+_PLAN_FREE = f"""
+plan AS MATERIALIZED (
+    SELECT p.place, p.endpoint_id, p.high, p.normal, CAST(NULL AS int) AS room FROM {_GIVEN}
 )"""
 
 # The exit lane overtakes all but its own key, on unordered endpoints too; on ordered ones only the
@@ -91,16 +108,38 @@ _PAUSED = """EXISTS (
         WHERE ps.id = d.signal_id AND NOT (pp.entries_only AND d.priority = 1))"""
 
 
-def _lane(name: str, *, high: bool, narrow: bool, quota: str, limit: str) -> str:
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What a statement must see to. It is planned anew each time, so it has no part for nothing.
+
+    ``ordered``: there are ordering keys; one that came since the look is left to the next claim.
+    """
+
+    by_id: bool
+    high: bool
+    governed: bool
+    narrow: bool
+    ordered: bool
+
+    @property
+    def ready(self) -> str:
+        return READY if self.ordered else f"{READY} AND NOT d.ordered"
+
+    @property
+    def due_columns(self) -> str:
+        return f"""d.id, d.endpoint_id, d.ordered, d.ordering_key, d.sequence,
+            {LIFE_OVER} AS life_over, {_PAUSED if self.narrow else "false"} AS paused"""
+
+
+def _lane(name: str, shape: _Shape, *, high: bool, quota: str, limit: str) -> str:
     return f"""
 {name} AS MATERIALIZED (
     SELECT lane.*
     FROM (SELECT * FROM plan WHERE plan.{"high" if high else "normal"} > 0 ORDER BY place) plan
     CROSS JOIN LATERAL (
-        SELECT d.id, d.endpoint_id, d.ordered, d.ordering_key, d.sequence,
-            {LIFE_OVER} AS life_over, {_PAUSED if narrow else "false"} AS paused
+        SELECT {shape.due_columns}
         FROM signalpost.deliveries d
-        WHERE d.endpoint_id = plan.endpoint_id AND d.priority = {int(high)} AND {READY}
+        WHERE d.endpoint_id = plan.endpoint_id AND d.priority = {int(high)} AND {shape.ready}
           AND d.next_attempt_at <= {NOW} - make_interval(secs => :overdue_seconds)
           {_NONE_BEFORE if high else ""}
         ORDER BY d.next_attempt_at
@@ -111,17 +150,21 @@ def _lane(name: str, *, high: bool, narrow: bool, quota: str, limit: str) -> str
 )"""
 
 
-def _lanes(*, narrow: bool) -> str:
+def _lanes(shape: _Shape) -> str:
+    if not shape.high:
+        return _lane(
+            "due", shape, high=False, quota="LEAST(plan.normal, plan.room)", limit=":limit"
+        )
     quota = "LEAST(plan.high, plan.room)"
-    high = _lane("high", high=True, narrow=narrow, quota=quota, limit=":limit")
+    high = _lane("high", shape, high=True, quota=quota, limit=":limit")
     taken = "(SELECT count(*) FROM high WHERE high.endpoint_id = plan.endpoint_id)"
     rest = f"LEAST(plan.normal, plan.room - {taken})"
     left = ":limit - (SELECT count(*) FROM high)"
-    normal = _lane("normal", high=False, narrow=narrow, quota=rest, limit=left)
+    normal = _lane("normal", shape, high=False, quota=rest, limit=left)
     return f"{high}, {normal}, due AS (SELECT * FROM high UNION ALL SELECT * FROM normal)"
 
 
-def _named(*, narrow: bool) -> str:
+def _named(shape: _Shape) -> str:
     return f"""
 picked AS MATERIALIZED (
     SELECT d.id, row_number() OVER (
@@ -130,21 +173,18 @@ picked AS MATERIALIZED (
     WHERE d.id = ANY(CAST(:ids AS uuid[])) AND {READY} AND d.next_attempt_at <= {NOW}
       AND CASE d.priority WHEN 1 THEN plan.high > 0 {_NONE_BEFORE} ELSE plan.normal > 0 END
 ), due AS MATERIALIZED (
-    SELECT d.id, d.endpoint_id, d.ordered, d.ordering_key, d.sequence,
-        {LIFE_OVER} AS life_over, {_PAUSED if narrow else "false"} AS paused
+    SELECT {shape.due_columns}
     FROM signalpost.deliveries d
     JOIN picked ON picked.id = d.id
     JOIN plan ON plan.endpoint_id = d.endpoint_id
-    WHERE {READY} AND d.next_attempt_at <= {NOW}
+    WHERE {shape.ready} AND d.next_attempt_at <= {NOW}
       AND (plan.room IS NULL OR picked.number <= plan.room)
     FOR UPDATE OF d SKIP LOCKED
 )"""
 
 
-# Rows past their expiry are taken and ended, not filtered out: filtering would scan them again and
-# again while they stand at the head of the queue. So are those that a pause has put aside. The
-# lock of an ordering key is taken here too, or the row passed over (see placing.py).
-_TAKE = f"""
+# The lock of an ordering key is taken here too, or the row passed over (see placing.py).
+_MINE_ORDERED = """
 keys AS MATERIALIZED (
     SELECT o.endpoint_id, o.ordering_key
     FROM signalpost.orderings o
@@ -156,7 +196,37 @@ keys AS MATERIALIZED (
     WHERE NOT due.ordered OR EXISTS (
         SELECT FROM keys WHERE keys.endpoint_id = due.endpoint_id
             AND keys.ordering_key = due.ordering_key)
-), over AS (
+), numbered AS (
+    UPDATE signalpost.orderings o SET sequence = o.sequence + 1
+    FROM mine
+    WHERE mine.ordered AND mine.sequence IS NULL AND NOT mine.life_over AND NOT mine.paused
+      AND o.endpoint_id = mine.endpoint_id AND o.ordering_key = mine.ordering_key
+    RETURNING mine.id, o.sequence
+)"""
+_MINE_FREE = """
+mine AS MATERIALIZED (SELECT due.* FROM due)"""
+
+_PARKED = """, parked AS (
+    UPDATE signalpost.deliveries d SET parked = true
+    FROM mine WHERE d.id = mine.id AND mine.paused AND NOT mine.life_over
+)"""
+
+_PACED = f""", paced AS (
+    UPDATE signalpost.endpoints e
+    SET rate_next_at = {NOW} + make_interval(secs => plan.ahead + taken.count / plan.rate)
+    FROM (SELECT endpoint_id, count(*) FROM claimed GROUP BY endpoint_id) taken
+    JOIN plan ON plan.endpoint_id = taken.endpoint_id AND plan.rate IS NOT NULL
+    WHERE e.id = taken.endpoint_id
+)"""
+
+
+# Rows past their expiry are taken and ended, not filtered out: filtering would scan them again and
+# again while they stand at the head of the queue. So are those that a pause has put aside.
+def _take(shape: _Shape) -> str:
+    numbers = "LEFT JOIN numbered ON numbered.id = mine.id" if shape.ordered else ""
+    sequence = ", sequence = COALESCE(d.sequence, numbered.sequence)" if shape.ordered else ""
+    return f"""
+{_MINE_ORDERED if shape.ordered else _MINE_FREE}, over AS (
     UPDATE signalpost.deliveries d
     SET status = 'expired', reason = 'expired', next_attempt_at = NULL, finished_at = {NOW}
     FROM mine WHERE d.id = mine.id AND mine.life_over
@@ -165,31 +235,14 @@ keys AS MATERIALIZED (
     INSERT INTO signalpost.alerts (kind, delivery_id, endpoint_id)
     SELECT 'expired', id, endpoint_id FROM over
     RETURNING id AS alert_id, delivery_id
-), parked AS (
-    UPDATE signalpost.deliveries d SET parked = true
-    FROM mine WHERE d.id = mine.id AND mine.paused AND NOT mine.life_over
-), numbered AS (
-    UPDATE signalpost.orderings o SET sequence = o.sequence + 1
-    FROM mine
-    WHERE mine.ordered AND mine.sequence IS NULL AND NOT mine.life_over AND NOT mine.paused
-      AND o.endpoint_id = mine.endpoint_id AND o.ordering_key = mine.ordering_key
-    RETURNING mine.id, o.sequence
-), claimed AS (
+){_PARKED if shape.narrow else ""}, claimed AS (
     UPDATE signalpost.deliveries d
     SET status = 'sending', claim_id = gen_random_uuid(), worker_id = :worker_id,
-        claimed_at = {NOW}, attempts = d.attempts + 1, next_attempt_at = NULL,
-        sequence = COALESCE(d.sequence, numbered.sequence)
-    FROM mine LEFT JOIN numbered ON numbered.id = mine.id
+        claimed_at = {NOW}, attempts = d.attempts + 1, next_attempt_at = NULL{sequence}
+    FROM mine {numbers}
     WHERE d.id = mine.id AND NOT mine.life_over AND NOT mine.paused
     RETURNING d.*
-), paced AS (
-    UPDATE signalpost.endpoints e
-    SET rate_next_at = GREATEST(COALESCE(e.rate_next_at, {NOW}), {NOW})
-        + make_interval(secs => taken.count / plan.rate)
-    FROM (SELECT endpoint_id, count(*) FROM claimed GROUP BY endpoint_id) taken
-    JOIN plan ON plan.endpoint_id = taken.endpoint_id AND plan.rate IS NOT NULL
-    WHERE e.id = taken.endpoint_id
-)
+){_PACED if shape.governed else ""}
 SELECT told.alert_id, due.id AS due_id, due.endpoint_id AS due_endpoint, due.ordered AS due_ordered,
     due.ordering_key AS due_key, due.paused, mine.id AS mine_id, {CLAIM_COLUMNS}
 FROM due
@@ -201,17 +254,18 @@ LEFT JOIN signalpost.endpoints e ON e.id = d.endpoint_id"""
 
 
 @cache
-def _statement(*, by_id: bool, narrow: bool) -> TextClause:
-    rows = _named(narrow=narrow) if by_id else _lanes(narrow=narrow)
-    return text(f"WITH {_PLAN}, {rows}, {_TAKE}")
+def _statement(shape: _Shape) -> TextClause:
+    plan = _PLAN_GOVERNED if shape.governed else _PLAN_FREE
+    rows = _named(shape) if shape.by_id else _lanes(shape)
+    return text(f"WITH {plan}, {rows}, {_take(shape)}")
 
 
 _PACED_WAIT = text(f"""
-SELECT min(EXTRACT(EPOCH FROM e.rate_next_at - {NOW})::float8)
+SELECT min(CASE WHEN ahead.seconds > 0 THEN ahead.seconds ELSE {EVEN_SECONDS} END)
 FROM signalpost.endpoints e
 CROSS JOIN LATERAL (SELECT {_PACE} AS rate) pace
+CROSS JOIN LATERAL {_AHEAD} ahead
 WHERE e.id = ANY(CAST(:endpoint_ids AS bigint[])) AND pace.rate IS NOT NULL
-  AND e.rate_next_at > {NOW}
 """)
 
 
@@ -222,7 +276,7 @@ def take(
     worker_id: UUID,
     limit: int,
     overdue_seconds: float,
-    narrow: bool,
+    look: Look,
     ids: Sequence[UUID] | None,
     now: datetime | None,
 ) -> list[Row[Any]]:
@@ -239,14 +293,20 @@ def take(
         values |= {"limit": limit, "overdue_seconds": overdue_seconds}
     else:
         values["ids"] = list(ids)
-    statement = _statement(by_id=ids is not None, narrow=narrow)
-    return list(connection.execute(statement, values))
+    shape = _Shape(
+        by_id=ids is not None,
+        high=any(quota.high for quota in quotas),
+        governed=any(quota.governed for quota in quotas),
+        narrow=look.narrow,
+        ordered=look.ordered,
+    )
+    return list(connection.execute(_statement(shape), values))
 
 
 def paced_wait(
     connection: Connection, endpoint_ids: Sequence[int], *, now: datetime | None
 ) -> float | None:
-    """Seconds until the first of these endpoints is on its even pace again; None: all are."""
+    """Seconds until the first of these that have a pace may have more; None: none has a pace."""
     values = {"endpoint_ids": list(endpoint_ids), "now": now}
     found: float | None = connection.execute(_PACED_WAIT, values).scalar_one()
     return None if found is None else max(found, SHORTEST_WAIT_SECONDS)
