@@ -55,7 +55,12 @@ def audit() -> None:
     metavar="TIME",
     help="Only since: 10m, 2h, 1d, or a time with its zone.",
 )
-@click.option("--before", type=int, metavar="NUMBER", help="Only older ones: the next page.")
+@click.option(
+    "--before",
+    type=click.IntRange(1, 2**63 - 1),
+    metavar="NUMBER",
+    help="Only older ones: the next page.",
+)
 @click.option("--limit", type=click.IntRange(1, 100_000), default=200, show_default=True)
 @json_option
 @shared_options

@@ -114,6 +114,25 @@ def test_a_story_tells_who_replayed_and_cancelled_it(operator: Operator, dead_le
     assert "\x1b" not in told
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("pause", "--reason", "a \udcff"), 1, "is not text in UTF-8"),
+        (("deliveries", "list", "--endpoint", "\udcff"), 1, "is not text in UTF-8"),
+        (("alerts", "resend", "9" * 19), 2, "is not in the range"),
+        (("audit", "list", "--before", "9" * 19), 2, "is not in the range"),
+    ],
+)
+def test_words_that_no_table_holds_are_one_line(
+    bystander: Operator, words: tuple[str, ...], code: int, told: str
+) -> None:
+    """Bytes that are no text, and numbers beyond PostgreSQL's, are told as what they are."""
+    result = bystander.run(*words)
+
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert told in result.stderr.splitlines()[-1]
+
+
 def test_an_id_that_means_several_names_them(operator: Operator, endpoint: str) -> None:
     """A signal with two deliveries is answered by their ids, one of which is to be chosen."""
     operator.run("endpoint", "add", "other", "http://127.0.0.1:9/")
