@@ -56,6 +56,7 @@ CHAPTERS = {
     "For the operator": [
         "operations",
         "command-line",
+        "trading",
         "settings",
         "alerts",
         "performance",
