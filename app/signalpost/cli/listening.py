@@ -7,7 +7,7 @@ import signal
 import socket
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -80,19 +80,23 @@ def listen(post: Post, manners: Manners) -> None:
             delay_seconds=manners.delay_seconds,
             observer=lambda text: click.echo(f"{_clock()}  {text}"),
         )
-        click.echo(f"listening on http://127.0.0.1:{port} for {public_url}, {post.profile} profile")
-        if not post.secrets:
-            click.echo(f"secret, made for this run: {secrets[0]}")
-            note(
-                "hand it over: echo SECRET | signalpost endpoint add NAME "
-                f"{public_url}/signals --secret-stdin"
-            )
-        asyncio.run(_serve(misbehaving, door))
+
+        def tell() -> None:
+            here = f"http://127.0.0.1:{port}"
+            click.echo(f"listening on {here} for {public_url}, {post.profile} profile")
+            if not post.secrets:
+                click.echo(f"secret, made for this run: {secrets[0]}")
+                note(
+                    "hand it over: echo SECRET | signalpost endpoint add NAME "
+                    f"{public_url}/signals --secret-stdin"
+                )
+
+        asyncio.run(_serve(misbehaving, door, tell))
         _print_counts(receiver, misbehaving)
 
 
-async def _serve(app: Misbehaving, door: socket.socket) -> None:
-    """Serve until a signal."""
+async def _serve(app: Misbehaving, door: socket.socket, tell: Callable[[], None]) -> None:
+    """Serve until a signal; tell so once a signal ends it in order."""
     config = uvicorn.Config(
         app,
         http=abortable_http(),
@@ -109,6 +113,7 @@ async def _serve(app: Misbehaving, door: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
+    tell()
     await server.serve(sockets=[door])
 
 

@@ -105,4 +105,7 @@ def life(text: str) -> float:
 def _seconds(text: str) -> float | None:
     found = _SPAN.fullmatch(text.strip().lower())
     seconds = float(found[1]) * _SECONDS[found[2] or "s"] if found else None
-    return None if seconds is None or seconds > _LONGEST_SPAN_SECONDS else seconds
+    if seconds is not None and seconds > _LONGEST_SPAN_SECONDS:
+        days = f"{_LONGEST_SPAN_SECONDS // 86_400:.0f}"
+        raise click.BadParameter(f"is longer than {days} days; counted back it is before all times")
+    return seconds
