@@ -173,7 +173,7 @@ async def test_no_first_byte_goes_out_a_second_after_a_pause(
             assert len(receiver.seen) == count < 400
             with engine.begin() as connection:
                 pauses.resume(connection, Pause("all"), named="all", actor="tests", why="")
-            await receiver.wait_for(400)
+            await receiver.wait_for(400, seconds=30)
     assert len({seen.delivery_id for seen in receiver.seen}) == len(receiver.seen) == 400
 
 
