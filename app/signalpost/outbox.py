@@ -256,11 +256,14 @@ class Outbox:
 
         try:
             free, written = await self._commit(work)
-        except DATABASE_TROUBLE as trouble:
-            if len(group) > 1 and _is_lock_timeout(trouble):
+        except Exception as trouble:  # noqa: BLE001 - sorted out below
+            refused = not isinstance(trouble, DATABASE_TROUBLE) or isinstance(trouble, _REFUSALS)
+            if len(group) > 1 and (refused or _is_lock_timeout(trouble)):
                 middle = len(group) // 2
                 first = await self._record_unheld(group[:middle])
                 return [*first, *await self._record_unheld(group[middle:])]
+            if refused:
+                return await self._record_bisected(group, trouble)
             return [RecordHeld() for _ in group]
         return [
             written.get(item.claim_id) if item.claim_id in free else RecordHeld() for item in group

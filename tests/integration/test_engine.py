@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, text
 from signalpost.clock import Clocks, steady_seconds
 from signalpost.core.outcomes import Answer, Phase
 from signalpost.core.signing import Profile, verify
+from signalpost.errors import RecordHeld
 from signalpost.repository.records import Recorded
 from signalpost.secretbox import SecretBox
 from tests import receivers, rows
@@ -444,6 +445,30 @@ async def test_one_record_that_the_database_refuses_does_not_hide_the_others(
     assert all(isinstance(result, Recorded) and result.applied for result in results)
     assert counts(engine) == {"delivered": 9}
     assert [item["detail"] for item in details].count("the record was refused") == 1
+
+
+async def test_a_refused_record_beside_a_held_one_does_not_hide_the_others(
+    engine: Engine, database_url: str
+) -> None:
+    """While somebody holds one delivery, a refused row is recorded bare and the others whole."""
+    async with receivers.receiver() as receiver, engine_rig(database_url, start=False) as rig:
+        deliveries(engine, receiver.url, 6)
+        await rig.engine.vigil.renew()
+        taken = (await rig.outbox.claim_due(limit=6, overdue_seconds=0)).claims
+        records = [
+            rig.dispatcher.judge(
+                claim,
+                Answer(Phase.BODY, 0.1, status_code=201, detail="\x00" if number == 2 else ""),
+            )
+            for number, claim in enumerate(taken)
+        ]
+        with engine.begin() as somebody:
+            lock = text("SELECT FROM signalpost.deliveries WHERE id = :id FOR UPDATE")
+            somebody.execute(lock, {"id": taken[0].delivery_id})
+            results = await rig.outbox.record(records)
+    assert isinstance(results[0], RecordHeld)
+    assert all(isinstance(result, Recorded) and result.applied for result in results[1:])
+    assert counts(engine) == {"sending": 1, "delivered": 5}
 
 
 async def test_an_engine_that_ends_waits_for_the_claim_that_is_being_made(

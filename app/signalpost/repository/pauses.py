@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, text
 
 from signalpost.core.pausing import Pause
+from signalpost.repository.auditing import Act, leave_trail
 from signalpost.repository.looking import NOW
 
 __all__ = [
@@ -110,11 +111,6 @@ FROM this CROSS JOIN signalpost.deliveries d JOIN signalpost.signals s ON s.id =
 WHERE d.status = 'pending' AND {_FITS.format(p="this")}
   AND NOT (:entries_only AND d.priority = 1)
 ORDER BY d.position
-""")
-
-_AUDIT = text("""
-INSERT INTO signalpost.audit (actor, action, subject, why, before, after)
-VALUES (:actor, :action, :subject, :why, NULL, CAST(:after AS jsonb))
 """)
 
 _TELL = text("""
@@ -220,8 +216,7 @@ def _tell(
     why: str,
     after: dict[str, Any],
 ) -> None:
-    values = {"actor": actor, "action": action, "subject": named, "why": why}
-    connection.execute(_AUDIT, {**values, "after": json.dumps(after)})
+    leave_trail(connection, [Act(named, None, after)], action, actor=actor, why=why)
     details = {"what": named, "by": actor, **{name: str(value) for name, value in after.items()}}
     connection.execute(
         _TELL,

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import Connection, text
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.sql import bindparam
 
+from signalpost.repository.auditing import Act, leave_trail
 from signalpost.repository.placing import lock_keys_of, release_blocked
 
 __all__ = ["Blocking", "blocking", "skip"]
@@ -41,11 +40,6 @@ WHERE (CAST(:ids AS uuid[]) IS NULL OR d.id = ANY(CAST(:ids AS uuid[])))
 ORDER BY e.name, d.ordering_key
 """)
 
-_AUDIT = text("""
-INSERT INTO signalpost.audit (actor, action, subject, why, before, after)
-VALUES (:actor, 'skip', :subject, :why, :before, :after)
-""").bindparams(bindparam("before", type_=JSONB), bindparam("after", type_=JSONB))
-
 
 def blocking(
     conn: Connection, delivery_ids: Sequence[UUID] | None = None, *, endpoint: str | None = None
@@ -70,18 +64,13 @@ def skip(
     lock_keys_of(conn, delivery_ids)
     found = {one.delivery_id: one for one in blocking(conn, delivery_ids)}
     released = [found[one] for one in release_blocked(conn, list(found)) if one in found]
-    if released:
-        conn.execute(
-            _AUDIT,
-            [
-                {
-                    "actor": actor,
-                    "subject": f"delivery {one.delivery_id}",
-                    "why": why,
-                    "before": {"blocks": one.ordering_key, "endpoint": one.endpoint},
-                    "after": {"blocks": None, "let_go": one.waiting},
-                }
-                for one in released
-            ],
+    acts = [
+        Act(
+            f"delivery {one.delivery_id}",
+            {"blocks": one.ordering_key, "endpoint": one.endpoint},
+            {"blocks": None, "let_go": one.waiting},
         )
+        for one in released
+    ]
+    leave_trail(conn, acts, "skip", actor=actor, why=why)
     return released
