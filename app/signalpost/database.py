@@ -14,6 +14,7 @@ from sqlalchemy.pool import NullPool
 from signalpost.errors import SchemaError
 from signalpost.models import SCHEMA
 from signalpost.settings import driver_url
+from signalpost.statements import prepare_on
 
 __all__ = [
     "REVISION",
@@ -33,22 +34,31 @@ _MIGRATION_LOCK = 0x7369676E616C  # "signal": one advisory lock for all migratin
 _HIDDEN = ("password", "sslpassword", "passfile")
 
 
-def sync_engine(url: str, *, connect_timeout: float = 5, **limits: Any) -> Engine:
+def sync_engine(
+    url: str, *, connect_timeout: float = 5, prepared: bool = False, **limits: Any
+) -> Engine:
     """An engine on `url` for blocking callers; `limits` are SQLAlchemy's pool arguments.
 
     `connect_timeout` is in seconds. What the URL's query says about the connection wins.
+    `prepared` is for whoever asks the same few statements again and again (see statements.py).
     """
     parsed = make_url(driver_url(url))
     engine = create_engine(parsed, **_engine_args(parsed, connect_timeout, limits))
     event.listen(engine, "connect", _adapt)
+    if prepared:
+        prepare_on(engine)
     return engine
 
 
-def async_engine(url: str, *, connect_timeout: float = 5, **limits: Any) -> AsyncEngine:
+def async_engine(
+    url: str, *, connect_timeout: float = 5, prepared: bool = False, **limits: Any
+) -> AsyncEngine:
     """The same as `sync_engine` for asyncio; make it in the process and loop that use it."""
     parsed = make_url(driver_url(url))
     engine = create_async_engine(parsed, **_engine_args(parsed, connect_timeout, limits))
     event.listen(engine.sync_engine, "connect", _adapt)
+    if prepared:
+        prepare_on(engine.sync_engine)
     return engine
 
 
@@ -92,8 +102,7 @@ def _connect_args(url: URL, connect_timeout: float) -> dict[str, Any]:
         "tcp_user_timeout": 25_000,
     }
     arguments = {name: value for name, value in arguments.items() if name not in url.query}
-    # No prepared statements: a generic plan cannot use the partial indexes, and a transaction
-    # pooler between us and the server would lose them.
+    # Until it is known that no pooler stands between; see statements.py.
     arguments["prepare_threshold"] = None
     return arguments
 

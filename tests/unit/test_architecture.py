@@ -27,6 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "signalpost.secretbox",
             "signalpost.sender",
             "signalpost.settings",
+            "signalpost.statements",
             "signalpost.telegram",
             "signalpost.transport",
         }
@@ -97,6 +98,8 @@ SQL_SPEAKERS: Mapping[str, frozenset[str]] = {
         # Migrating asks Alembic's own table, before the repository's tables are sure to be there.
         | {"text"}
     ),
+    # How connections are used, not what they are asked.
+    "signalpost.statements": frozenset({"event", "text"}),
     # It hangs its publishing on the caller's own commit.
     "signalpost.producer": frozenset({"event"}),
 }
