@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
 
-from signalpost.clock import RENEW_EVERY_SECONDS, Lease
+from signalpost.clock import Lease
 from signalpost.core.outcomes import Failure
 from signalpost.dispatch import Dispatcher
-from signalpost.gate import REFRESH_EVERY_SECONDS
 from signalpost.intake import THREADS, Intake
-from signalpost.logs import Seldom, place
 from signalpost.outbox import DATABASE_TROUBLE, Outbox
 from signalpost.reports import SHUTTING_DOWN, Report, Tally
-from signalpost.repository.placing import START, Key
-from signalpost.vigil import LAPSE_LOOK_SECONDS, Vigil
+from signalpost.rounds import Rounds
+from signalpost.sweeps import Sweeps
+from signalpost.timers import Timers
+from signalpost.vigil import Vigil
 from signalpost.window import Window
 
 logger = logging.getLogger(__name__)
 
 WINDOW_SIZE = 200
-LOOK_EVERY_SECONDS = 1.0
-OVERDUE_SECONDS = 2.0
-EXPIRE_AT_ONCE = 500
-SHORT_WAIT_SECONDS = 300.0
-"""A retry due within this long gets a message or a timer; a later one is left to the rescue."""
 SOON_SECONDS = 5.0
 """A message that comes early by no more than this is sent round again; others get a timer."""
-MOST_TIMERS = 10_000
 LAST_RECORDS_SECONDS = 5.0
-SWEEP_UP_SECONDS = 10.0
 RESERVED_PART = 10
 """One in so many places of the window is for the exit lane alone."""
 
@@ -58,7 +51,6 @@ class Engine:
         self._lease = lease
         self._enabled = enabled
         self._shutdown_seconds = shutdown_seconds
-        self._announce_alerts = announce_alerts
         self.vigil = Vigil(outbox=outbox, lease=lease, dispatcher=dispatcher)
         self._window = Window(window_size, reserved=window_size // RESERVED_PART)
         self._intake = Intake(
@@ -72,21 +64,24 @@ class Engine:
             look=self.look,
             threads=threads,
         )
-        self._next_look: asyncio.TimerHandle | None = None
-        self._sweep_asked = False
-        self._unparking = True
-        self._walk: Key = START
-        self._timers: dict[UUID, asyncio.TimerHandle] = {}
+        self._timers = Timers(self._intake.take_one_soon)
+        self._sweeps = Sweeps(intake=self._intake, window=self._window, closed=lambda: self.closed)
+        self._rounds = Rounds(
+            outbox=outbox,
+            lease=lease,
+            vigil=self.vigil,
+            gate=dispatcher.gate,
+            sweeps=self._sweeps,
+            announce_alerts=announce_alerts,
+        )
         self._loops: list[asyncio.Task[None]] = []
-        self._draining = False
-        self._rung = asyncio.Event()
         self._stopping = False
 
     async def start(self) -> None:
         """Begin to renew, rescue and expire; returns at once, also while the database is away."""
         if await self.vigil.renew():
             with suppress(*DATABASE_TROUBLE):
-                await self._refresh_gate()
+                await self._rounds.refresh_gate()
         logger.info(
             "engine started worker=%s id=%s window=%d%s",
             self._outbox.worker_name,
@@ -94,18 +89,7 @@ class Engine:
             self._window.size,
             "" if self._enabled else ": sending is disabled (HMAC_PRODUCER_ENABLED)",
         )
-        self._loops = [
-            asyncio.create_task(self.vigil.keep_renewing()),
-            asyncio.create_task(self._for_ever(self.vigil.cut_lapsed, LAPSE_LOOK_SECONDS)),
-            asyncio.create_task(self._for_ever(self.vigil.warn_of_clock, RENEW_EVERY_SECONDS)),
-            asyncio.create_task(self._for_ever(self.vigil.end_unheld_claims, RENEW_EVERY_SECONDS)),
-            asyncio.create_task(self._for_ever(self.vigil.take_back, RENEW_EVERY_SECONDS)),
-            asyncio.create_task(self._for_ever(self._expire, LOOK_EVERY_SECONDS)),
-            asyncio.create_task(self._for_ever(self._rescue, LOOK_EVERY_SECONDS)),
-            asyncio.create_task(self._for_ever(self._refresh_gate, REFRESH_EVERY_SECONDS)),
-            asyncio.create_task(self._for_ever(self._walk_keys, LOOK_EVERY_SECONDS)),
-            asyncio.create_task(self._for_ever(self._sweep_up, SWEEP_UP_SECONDS)),
-        ]
+        self._loops = self._rounds.start()
 
     @property
     def closed(self) -> str:
@@ -132,8 +116,6 @@ class Engine:
         """How many attempts are under way."""
         return len(self._dispatcher.flights)
 
-    # The three ways in.
-
     async def deliver(self, delivery_id: UUID) -> Report:
         """Make one attempt of one delivery, if it can be claimed.
 
@@ -147,175 +129,25 @@ class Engine:
         return report
 
     async def drain(self) -> Tally:
-        """Claim and send whatever is due, until nothing is; return what became of it.
-
-        One drain a process: another one called meanwhile makes the running one look again. The
-        flag is lowered before each look and read after it in one step with the decision to end, so
-        a ring that arrives at any moment is either seen or finds no drain running.
-        """
-        tally = Tally()
-        flying: set[asyncio.Task[None]] = set()
-        if self._draining:
-            self._rung.set()
-            tally["joined"] = 1
-            await self._take_exits(tally, flying)
-        else:
-            await self._sweep(tally, flying)
-        if flying:
-            await asyncio.wait(flying)
-        return tally
-
-    async def _sweep(self, tally: Tally, flying: set[asyncio.Task[None]]) -> None:
-        self._draining = True
-        try:
-            while not self.closed:
-                self._rung.clear()
-                taken = await self._intake.take_due(0.0, tally, flying)
-                if taken or self._rung.is_set():
-                    continue
-                if not (self._intake.more and flying):
-                    break
-                # What is left is kept back by limits that these very attempts hold; but they may
-                # last, and a ring may be for somebody else.
-                ring = asyncio.create_task(self._rung.wait())
-                await asyncio.wait({*flying, ring}, return_when=asyncio.FIRST_COMPLETED)
-                ring.cancel()
-        finally:
-            self._draining = False
-
-    async def _take_exits(self, tally: Tally, flying: set[asyncio.Task[None]]) -> None:
-        """Send exits in the places reserved for them, while all others are taken."""
-        while not self.closed and self._window.crowded:
-            if not await self._intake.take_due(0.0, tally, flying, high_only=True):
-                return
+        """Claim and send whatever is due, until nothing is; return what became of it."""
+        return await self._sweeps.drain()
 
     def look(self, after_seconds: float) -> None:
-        """Look again at what is due after so long, or sooner where that was asked for already.
-
-        Called by whoever has removed a hindrance, and where only time does. A sweep under way
-        looks once more before it ends.
-        """
-        if self._stopping:
-            return
-        if after_seconds <= 0:
-            if self._draining:
-                self._rung.set()
-            elif not self._sweep_asked:
-                self._sweep_asked = True
-                self._intake.spawn(self._sweep_again())
-            return
-        loop = asyncio.get_running_loop()
-        when = loop.time() + after_seconds
-        if self._next_look is not None and self._next_look.when() > loop.time():
-            if self._next_look.when() <= when:
-                return
-            self._next_look.cancel()
-        self._next_look = loop.call_at(when, self.look, 0.0)
-
-    async def _sweep_again(self) -> None:
-        self._sweep_asked = False
-        tally = Tally()
-        if self._draining:
-            self._rung.set()
-            await self._take_exits(tally, set())
-        else:
-            await self._sweep(tally, set())
-
-    async def _rescue(self) -> None:
-        """Take what has been due for 2 s, whatever became of its message."""
-        tally = Tally()
-        await self._take_exits(tally, set())
-        while not self.closed and await self._intake.take_due(OVERDUE_SECONDS, tally, set()):
-            pass
-
-    async def _refresh_gate(self) -> None:
-        """Learn what is paused; let go what is not any more."""
-        asked_at = self._lease.steady
-        standing = await self._outbox.read_standing()
-        fewer = self._dispatcher.gate.refreshed(standing.pauses, asked_at=asked_at)
-        if fewer or standing.probing:
-            self.look(0.0)
-        if fewer or self._unparking:
-            self._unparking = await self._outbox.unpark() > 0
-            if self._unparking:
-                self.look(0.0)
-
-    async def _walk_keys(self) -> None:
-        """The net under the order: find what is held for no reason, some keys at a time."""
-        step = await self._outbox.find_stuck(self._walk)
-        self._walk = step.after
-        if step.stuck:
-            logger.error("%d ordering keys waited for nobody; they go on", step.stuck)
-            self.look(0.0)
-
-    async def _sweep_up(self) -> None:
-        """The nets under resume and supersede, and the alerts of breakers that stay open."""
-        self._unparking = True
-        if await self._outbox.let_stuck_go():
-            self.look(0.0)
-        alerts = await self._outbox.tell_long_open()
-        if alerts:
-            self._announce_alerts(alerts)
-
-    async def _expire(self) -> None:
-        while not self._stopping and self._lease.fresh:
-            expired = await self._outbox.expire_pending(limit=EXPIRE_AT_ONCE)
-            if expired:
-                logger.warning("%d deliveries expired before an attempt", len(expired))
-                self._announce_alerts([item.alert_id for item in expired])
-                self.look(0.0)
-            if len(expired) < EXPIRE_AT_ONCE:
-                return
-
-    # Timers: retries that no message will bring back in time.
+        """Look again at what is due after so long, or sooner where that was asked for already."""
+        self._sweeps.look(after_seconds)
 
     def set_timer(self, report: Report) -> None:
         """Try again in time what nobody else will: a retry recorded outside ``deliver``."""
-        wait = report.retry_in_seconds
-        if wait is None or wait > SHORT_WAIT_SECONDS or self._stopping:
-            return
-        if len(self._timers) >= MOST_TIMERS and report.delivery_id not in self._timers:
-            return
-        known = self._timers.pop(report.delivery_id, None)
-        if known is not None:
-            known.cancel()
-        self._timers[report.delivery_id] = asyncio.get_running_loop().call_later(
-            wait, self._timer_due, report.delivery_id
-        )
-
-    def _timer_due(self, delivery_id: UUID) -> None:
-        self._timers.pop(delivery_id, None)
-        self._intake.take_one_soon(delivery_id)
-
-    async def _for_ever(self, look: Callable[[], Awaitable[None]], every_seconds: float) -> None:
-        seldom = Seldom()
-        while True:
-            await asyncio.sleep(every_seconds)
-            try:
-                await look()
-                seldom.over()
-            except DATABASE_TROUBLE as trouble:
-                if seldom.lets(self._lease.steady):
-                    logger.warning("the look at the outbox failed: %s", type(trouble).__name__)
-            except Exception as error:  # noqa: BLE001 - a loop that ends would end in silence
-                logger.error(
-                    "an unforeseen error, please report it; trying on error=%s place=%s",
-                    type(error).__name__,
-                    place(error),
-                )
-
-    # The end.
+        self._timers.set(report)
 
     def begin_shutdown(self) -> None:
         """Claim nothing more; give what is in flight until the deadline."""
         if self._stopping:
             return
         self._stopping = True
-        if self._next_look is not None:
-            self._next_look.cancel()
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._sweeps.stop()
+        self._timers.stop()
+        self._rounds.stop_expiring()
         loop = asyncio.get_running_loop()
         loop.call_later(self._shutdown_seconds, self.abort_flights)
         loop.call_later(self._shutdown_seconds + LAST_RECORDS_SECONDS, self._give_up)

@@ -46,9 +46,9 @@ MUTATIONS = (
     CONTROL,
     Mutation(
         "no rescue",
-        "app/signalpost/engine.py",
-        "    async def _rescue(self) -> None:\n",
-        "    async def _rescue(self) -> None:\n        return\n",
+        "app/signalpost/sweeps.py",
+        "    async def rescue(self) -> None:\n",
+        "    async def rescue(self) -> None:\n        return\n",
         "kill_ops",
         "lost",
     ),

@@ -12,8 +12,8 @@ from celery import Celery
 from celery.exceptions import Reject
 
 from signalpost import broker
-from signalpost.engine import SHORT_WAIT_SECONDS
 from signalpost.reports import Report
+from signalpost.timers import SHORT_WAIT_SECONDS
 from signalpost_worker.runtime import Runtime
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,117 @@
+"""Sweeps: claim and send whatever is due, at a ring, at a look, or because it is overdue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from signalpost.intake import Intake
+from signalpost.reports import Tally
+from signalpost.window import Window
+
+OVERDUE_SECONDS = 2.0
+
+
+class Sweeps:
+    """Sees to it that what is due is looked for, and that no wish to look is lost.
+
+    ``closed`` says why nothing may be claimed now, or nothing.
+    """
+
+    def __init__(self, *, intake: Intake, window: Window, closed: Callable[[], str]) -> None:
+        self._intake = intake
+        self._window = window
+        self._closed = closed
+        self._draining = False
+        self._rung = asyncio.Event()
+        self._sweep_asked = False
+        self._next_look: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    async def drain(self) -> Tally:
+        """Claim and send whatever is due, until nothing is; return what became of it.
+
+        One drain a process: another one called meanwhile makes the running one look again. The
+        flag is lowered before each look and read after it in one step with the decision to end, so
+        a ring that arrives at any moment is either seen or finds no drain running.
+        """
+        tally = Tally()
+        flying: set[asyncio.Task[None]] = set()
+        if self._draining:
+            self._rung.set()
+            tally["joined"] = 1
+            await self._take_exits(tally, flying)
+        else:
+            await self._sweep(tally, flying)
+        if flying:
+            await asyncio.wait(flying)
+        return tally
+
+    async def rescue(self) -> None:
+        """Take what has been due for 2 s, whatever became of its message."""
+        tally = Tally()
+        await self._take_exits(tally, set())
+        while not self._closed() and await self._intake.take_due(OVERDUE_SECONDS, tally, set()):
+            pass
+
+    def look(self, after_seconds: float) -> None:
+        """Look again at what is due after so long, or sooner where that was asked for already.
+
+        Called by whoever has removed a hindrance, and where only time does. A sweep under way
+        looks once more before it ends.
+        """
+        if self._stopped:
+            return
+        if after_seconds <= 0:
+            if self._draining:
+                self._rung.set()
+            elif not self._sweep_asked:
+                self._sweep_asked = True
+                self._intake.spawn(self._sweep_again())
+            return
+        loop = asyncio.get_running_loop()
+        when = loop.time() + after_seconds
+        if self._next_look is not None and self._next_look.when() > loop.time():
+            if self._next_look.when() <= when:
+                return
+            self._next_look.cancel()
+        self._next_look = loop.call_at(when, self.look, 0.0)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped = True
+        if self._next_look is not None:
+            self._next_look.cancel()
+
+    async def _sweep(self, tally: Tally, flying: set[asyncio.Task[None]]) -> None:
+        self._draining = True
+        try:
+            while not self._closed():
+                self._rung.clear()
+                taken = await self._intake.take_due(0.0, tally, flying)
+                if taken or self._rung.is_set():
+                    continue
+                if not (self._intake.more and flying):
+                    break
+                # What is left is kept back by limits that these very attempts hold; but they may
+                # last, and a ring may be for somebody else.
+                ring = asyncio.create_task(self._rung.wait())
+                await asyncio.wait({*flying, ring}, return_when=asyncio.FIRST_COMPLETED)
+                ring.cancel()
+        finally:
+            self._draining = False
+
+    async def _take_exits(self, tally: Tally, flying: set[asyncio.Task[None]]) -> None:
+        """Send exits in the places reserved for them, while all others are taken."""
+        while not self._closed() and self._window.crowded:
+            if not await self._intake.take_due(0.0, tally, flying, high_only=True):
+                return
+
+    async def _sweep_again(self) -> None:
+        self._sweep_asked = False
+        tally = Tally()
+        if self._draining:
+            self._rung.set()
+            await self._take_exits(tally, set())
+        else:
+            await self._sweep(tally, set())
