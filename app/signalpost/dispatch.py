@@ -23,7 +23,7 @@ from signalpost.gate import Gate
 from signalpost.grouping import Grouped
 from signalpost.logs import place, speak_of
 from signalpost.outbox import Outbox
-from signalpost.repository.claims import Claim
+from signalpost.repository.claimed import Claim
 from signalpost.repository.records import Record, Recorded
 from signalpost.secretbox import SecretBox, unseal
 from signalpost.sender import Parcel, Progress, Sender

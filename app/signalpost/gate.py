@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from signalpost.clock import Lease
 from signalpost.core.outcomes import Failure
 from signalpost.core.pausing import Pause
-from signalpost.repository.claims import Claim
+from signalpost.repository.claimed import Claim
 
 REFRESH_EVERY_SECONDS = 0.25
 STALE_SECONDS = 1.0

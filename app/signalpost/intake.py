@@ -18,7 +18,8 @@ from signalpost.grouping import Grouped
 from signalpost.logs import Seldom, place, speak_of
 from signalpost.outbox import DATABASE_TROUBLE, Outbox
 from signalpost.reports import Report, Tally
-from signalpost.repository.claims import MISSED_SECONDS, Claim, Claimed, Unclaimed
+from signalpost.repository.claimed import Claim, Claimed, Unclaimed
+from signalpost.repository.claims import MISSED_SECONDS
 from signalpost.window import Threads, Window
 
 logger = logging.getLogger(__name__)

@@ -22,13 +22,14 @@ from signalpost.repository import (
     claims,
     expiring,
     liveness,
+    naming,
     notices,
     pauses,
     placing,
     records,
     superseding,
 )
-from signalpost.repository.claims import Claim, Claimed, Expired
+from signalpost.repository.claimed import Claim, Claimed, Expired
 from signalpost.repository.pauses import Standing
 from signalpost.repository.placing import Key, Placed, Step
 from signalpost.repository.records import Record, Recorded
@@ -97,9 +98,9 @@ class Outbox:
         full_high: Sequence[int] = (),
         high_only: bool = False,
     ) -> Claimed:
-        """Claim the named deliveries; see :func:`signalpost.repository.claims.claim_by_id`."""
+        """Claim the named deliveries; see :func:`signalpost.repository.naming.claim_by_id`."""
         return await self._claim(
-            lambda connection: claims.claim_by_id(
+            lambda connection: naming.claim_by_id(
                 connection,
                 delivery_ids,
                 worker_id=self.worker_id,

@@ -12,7 +12,7 @@ from signalpost.dispatch import Dispatcher, subject_of
 from signalpost.errors import RecordHeld
 from signalpost.logs import place
 from signalpost.outbox import DATABASE_TROUBLE, Outbox
-from signalpost.repository.claims import Claim
+from signalpost.repository.claimed import Claim
 from signalpost.repository.records import Record
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 
 from signalpost.core.shares import Room
-from signalpost.repository.claims import Claim
+from signalpost.repository.claimed import Claim
 
 
 class Window:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, select
 
 from signalpost.core.lifecycle import Status
 from signalpost.models import AuditRow
-from signalpost.repository import claims, records
+from signalpost.repository import claims, naming, records
 from signalpost.repository.cancelling import Cancellation, Withdrawn, cancel
 from tests import receivers, rows
 from tests.engines import engine_rig
@@ -212,7 +212,7 @@ def test_a_cancellation_that_meets_a_claim_marks_it(engine: Engine) -> None:
 
     claim, answer = while_locked(
         engine,
-        lambda c: claims.claim_by_id(c, [delivery_id], worker_id=WORKER).claims[0],
+        lambda c: naming.claim_by_id(c, [delivery_id], worker_id=WORKER).claims[0],
         lambda c: cancel_one(c, delivery_id),
     )
 
@@ -258,7 +258,7 @@ def test_a_claim_passes_by_what_is_being_cancelled(engine: Engine) -> None:
         cancel_one(conn, delivery_id)
         with engine.begin() as other:
             claimed_then = claims.claim_due(other, worker_id=WORKER, limit=5)
-            asked = claims.claim_by_id(other, [delivery_id], worker_id=WORKER)
+            asked = naming.claim_by_id(other, [delivery_id], worker_id=WORKER)
     assert (claimed_then.claims, asked.claims) == ([], [])
 
 
@@ -337,7 +337,7 @@ async def test_a_claim_that_is_lost_after_a_cancellation_ends_cancelled(
         with engine.begin() as conn:
             gone = rows.add_worker(conn, stopped_at=rows.database_now(conn))
             delivery_id = rows.add_delivery(conn)
-            claims.claim_by_id(conn, [delivery_id], worker_id=gone)
+            naming.claim_by_id(conn, [delivery_id], worker_id=gone)
             cancel_one(conn, delivery_id)
         found = await rig.outbox.take_back(rig.dispatcher.judge_lost, silence_seconds=10)
         [ended] = found.values()

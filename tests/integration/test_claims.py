@@ -7,7 +7,8 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Engine, event, text
 
-from signalpost.repository import claims, expiring
+from signalpost.repository import claims, expiring, naming
+from signalpost.repository.claimed import Claim
 from signalpost.repository.taking import CLAIM_COLUMNS
 from tests import rows
 
@@ -44,7 +45,7 @@ def test_the_columns_of_a_claim_stand_in_the_order_of_its_fields(engine: Engine)
         signalpost.endpoints e WHERE false"""
     with engine.connect() as connection:
         names = list(connection.execute(text(nothing)).keys())
-    assert names == [field.name for field in fields(claims.Claim)]
+    assert names == [field.name for field in fields(Claim)]
 
 
 def test_a_claim_by_id_takes_one_statement_where_nothing_governs(engine: Engine) -> None:
@@ -55,7 +56,7 @@ def test_a_claim_by_id_takes_one_statement_where_nothing_governs(engine: Engine)
         event.listen(
             connection, "before_cursor_execute", lambda *told: statements.append(str(told[2]))
         )
-        found = claims.claim_by_id(connection, [plain], worker_id=WORKER)
+        found = naming.claim_by_id(connection, [plain], worker_id=WORKER)
     assert [claim.delivery_id for claim in found.claims] == [plain]
     assert len(statements) == 1
 
@@ -127,8 +128,8 @@ def test_a_claim_by_id_says_why_it_did_not_take_the_others(engine: Engine) -> No
         )
         nothing = uuid4()
         asked = [due, later, done, held, over, nothing]
-        found = claims.claim_by_id(connection, asked, worker_id=WORKER, now=now)
-        again = claims.claim_by_id(connection, [due], worker_id=WORKER, now=now)
+        found = naming.claim_by_id(connection, asked, worker_id=WORKER, now=now)
+        again = naming.claim_by_id(connection, [due], worker_id=WORKER, now=now)
     assert [claim.delivery_id for claim in found.claims] == [due]
     assert [expired.delivery_id for expired in found.expired] == [over]
     stood = {item.delivery_id: item for item in found.unclaimed}
@@ -200,7 +201,7 @@ def test_a_row_that_somebody_is_at_is_passed_over_without_waiting(engine: Engine
     with engine.begin() as first, engine.begin() as second:
         first.execute(lock, {"held": held, "over": over})
         second.execute(text("SET LOCAL lock_timeout = '1s'"))
-        by_id = claims.claim_by_id(second, [held], worker_id=WORKER)
+        by_id = naming.claim_by_id(second, [held], worker_id=WORKER)
         assert (by_id.claims, [item.delivery_id for item in by_id.unclaimed]) == ([], [held])
         due = claims.claim_due(second, worker_id=WORKER, limit=10)
         assert ([claim.delivery_id for claim in due.claims], due.expired) == ([other], [])

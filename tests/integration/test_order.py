@@ -18,8 +18,8 @@ from sqlalchemy import Connection, Engine, text
 
 from signalpost.core.lifecycle import Decision, Status
 from signalpost.core.outcomes import Answer, Outcome, Phase, Verdict
-from signalpost.repository import cancelling, claims, expiring, placing, records, replaying
-from signalpost.repository.claims import Claim
+from signalpost.repository import cancelling, claims, expiring, naming, placing, records, replaying
+from signalpost.repository.claimed import Claim
 from signalpost.repository.enqueueing import Life, NewSignal, Way, enqueue
 from signalpost.repository.records import Record
 from signalpost.secretbox import seal
@@ -213,7 +213,7 @@ def test_an_exit_never_overtakes_its_own_key_on_an_unordered_endpoint(engine: En
         assert [claim.delivery_id for claim in first] == [goes]
         rest = claims.claim_due(connection, worker_id=uuid4(), limit=100)
         assert waits not in {claim.delivery_id for claim in rest.claims}
-        by_id = claims.claim_by_id(connection, [waits], worker_id=uuid4())
+        by_id = naming.claim_by_id(connection, [waits], worker_id=uuid4())
         assert by_id.claims == []
         end(connection, next(c for c in rest.claims if c.delivery_id == entry))
         last = claims.claim_due(connection, worker_id=uuid4(), limit=100).claims

@@ -19,8 +19,8 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from signalpost.repository import cancelling, claims, expiring, placing, replaying
-from signalpost.repository.claims import Claim
+from signalpost.repository import cancelling, claims, expiring, naming, placing, replaying
+from signalpost.repository.claimed import Claim
 from signalpost.repository.enqueueing import Way
 from tests import rows
 from tests.integration.test_order import LIFE, end, put
@@ -128,7 +128,7 @@ def test_two_claims_of_one_head_bring_one(two: Two) -> None:
     two.first.commit()
     [one] = claim(two.first)
     assert claim(two.second) == []
-    assert claims.claim_by_id(two.second, [head], worker_id=uuid4()).claims == []
+    assert naming.claim_by_id(two.second, [head], worker_id=uuid4()).claims == []
     two.first.commit()
     assert claim(two.second) == []
     assert rows.delivery(two.second, head)["claim_id"] == one.claim_id

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, event, text
 
 from signalpost.core.alerting import Pace
-from signalpost.repository import alerts, claims, expiring, liveness, pruning
+from signalpost.repository import alerts, claims, expiring, liveness, naming, pruning
 from signalpost.repository.cancelling import CANCELLABLE
 from signalpost.repository.changes import lines_since
 from signalpost.repository.overview import overview
@@ -120,7 +120,7 @@ def test_no_hot_statement_reads_the_finished_rows(full_outbox: Engine) -> None:
     hot = {
         "claim": lambda c: claims.claim_due(c, worker_id=WORKER, limit=50),
         "rescue": lambda c: claims.claim_due(c, worker_id=WORKER, limit=50, overdue_seconds=2),
-        "by id": lambda c: claims.claim_by_id(c, [WORKER], worker_id=WORKER),
+        "by id": lambda c: naming.claim_by_id(c, [WORKER], worker_id=WORKER),
         "expire": lambda c: expiring.expire_pending(c, limit=50),
         "own": lambda c: claims.claims_of(c, [WORKER], limit=50),
         "silent": lambda c: liveness.silent_workers(c, own_id=WORKER, silence_seconds=10),

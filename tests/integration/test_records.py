@@ -8,8 +8,8 @@ from sqlalchemy import Connection, Engine, text
 
 from signalpost.core.lifecycle import Decision, Status
 from signalpost.core.outcomes import Answer, Failure, Outcome, Phase, Verdict
-from signalpost.repository import claims, records
-from signalpost.repository.claims import Claim
+from signalpost.repository import claims, naming, records
+from signalpost.repository.claimed import Claim
 from signalpost.repository.records import Record
 from tests import rows
 
@@ -211,7 +211,7 @@ def test_what_may_have_been_received_once_stays_so(engine: Engine) -> None:
     with engine.begin() as connection:
         claim = claimed(connection)
         records.record(connection, [news(claim, LOST)])
-        (again,) = claims.claim_by_id(connection, [claim.delivery_id], worker_id=WORKER).claims
+        (again,) = naming.claim_by_id(connection, [claim.delivery_id], worker_id=WORKER).claims
         records.record(connection, [news(again, RELEASED)])
         assert rows.delivery(connection, claim.delivery_id)["maybe_received"]
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, select, text
 
 from signalpost.core.lifecycle import Status
 from signalpost.models import AuditRow
-from signalpost.repository import claims
+from signalpost.repository import naming
 from signalpost.repository.replaying import Replay, replay
 from tests import rows
 from tests.processes import wait_for
@@ -64,7 +64,7 @@ def test_a_dead_letter_is_put_back(conn: Connection) -> None:
     assert (row["spent"], row["attempts"], row["replays"]) == (0, 6, 1)
     assert row["maybe_received"]
     assert row["next_attempt_at"] <= rows.database_now(conn)
-    [claim] = claims.claim_by_id(conn, [delivery_id], worker_id=uuid4()).claims
+    [claim] = naming.claim_by_id(conn, [delivery_id], worker_id=uuid4()).claims
     assert (claim.attempt, claim.replays) == (7, 1)
 
 

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 
 from signalpost import database
-from signalpost.repository import claims
+from signalpost.repository import naming
 from signalpost.settings import driver_url
 from signalpost.statements import PLAN_SECONDS, PREPARE_AFTER, prepare_on
 from tests import rows
@@ -68,7 +68,7 @@ def claim_again_and_again(engine: Engine) -> list[str]:
     """Claim on one connection more often than it takes; say what its session knows then."""
     with engine.connect() as connection:
         for _ in range(PREPARE_AFTER + 2):
-            claims.claim_by_id(connection, [WORKER], worker_id=WORKER)
+            naming.claim_by_id(connection, [WORKER], worker_id=WORKER)
             connection.commit()
         return prepared_by(connection)
 
@@ -135,7 +135,7 @@ def test_a_prepared_statement_outlives_a_migration(database_url: str, engine: En
 
         def claimed() -> int:
             delivery_id = rows.add_delivery(connection, endpoint_id=endpoint_id)
-            found = claims.claim_by_id(connection, [delivery_id], worker_id=WORKER)
+            found = naming.claim_by_id(connection, [delivery_id], worker_id=WORKER)
             connection.commit()
             return len(found.claims)
 

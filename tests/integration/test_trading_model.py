@@ -29,13 +29,14 @@ from signalpost.repository import (
     cancelling,
     claims,
     expiring,
+    naming,
     pauses,
     placing,
     records,
     replaying,
     superseding,
 )
-from signalpost.repository.claims import Claim
+from signalpost.repository.claimed import Claim
 from signalpost.repository.enqueueing import Life, NewSignal, Way, enqueue
 from signalpost.repository.records import Record
 from tests import rows
@@ -140,7 +141,7 @@ class Trading(RuleBasedStateMachine):
         first = number % len(pending)
         wanted = pending[first : first + many]
         with self.database() as connection:
-            found = claims.claim_by_id(connection, wanted, worker_id=WORKER, now=self.now)
+            found = naming.claim_by_id(connection, wanted, worker_id=WORKER, now=self.now)
         assert {claim.delivery_id for claim in found.claims} <= set(wanted)
         self.check_claims(found.claims, before)
 

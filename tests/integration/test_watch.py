@@ -19,7 +19,8 @@ from signalpost.core.lifecycle import Decision, Status
 from signalpost.core.outcomes import Answer, Outcome, Phase, Verdict
 from signalpost.core.troubles import Trouble
 from signalpost.models import AttemptRow
-from signalpost.repository import claims, records, troubles, watching
+from signalpost.repository import naming, records, troubles, watching
+from signalpost.repository.claimed import Claim
 from signalpost.repository.records import Record
 from tests import rows
 from tests.integration.test_plans import FILL, plans, scanned
@@ -245,9 +246,9 @@ def record_refusal(engine: Engine, endpoint_id: int, code: int) -> None:
         records.record(connection, [news(claim, (answer, verdict, decision))])
 
 
-def claim_one(connection: Connection, endpoint_id: int) -> claims.Claim:
+def claim_one(connection: Connection, endpoint_id: int) -> Claim:
     wanted = rows.add_delivery(connection, endpoint_id=endpoint_id)
-    (claim,) = claims.claim_by_id(connection, [wanted], worker_id=WORKER).claims
+    (claim,) = naming.claim_by_id(connection, [wanted], worker_id=WORKER).claims
     return claim
 
 
@@ -342,7 +343,7 @@ async def test_a_stall_is_told_and_its_end(engine: Engine, db: AsyncEngine) -> N
     (alert,) = alerts(engine)
     assert (alert["kind"], alert["details"]["deliveries"]) == ("stalled", "1")
     with engine.begin() as connection:
-        claims.claim_by_id(connection, [stuck], worker_id=WORKER)
+        naming.claim_by_id(connection, [stuck], worker_id=WORKER)
     await eye.look(db)
     assert kinds(engine) == ["stalled", "moving"]
 

@@ -35,6 +35,7 @@ from signalpost.repository import (
     cancelling,
     claims,
     expiring,
+    naming,
     pauses,
     placing,
     pruning,
@@ -43,7 +44,7 @@ from signalpost.repository import (
     rotation,
     superseding,
 )
-from signalpost.repository.claims import Claim
+from signalpost.repository.claimed import Claim
 from signalpost.repository.enqueueing import Life, NewSignal, Way, enqueue
 from signalpost.repository.records import Record
 from tests import rows, stack
@@ -106,7 +107,7 @@ class Storm:
 
     def claim_by_name(self, connection: Connection, chance: random.Random) -> None:
         some = _some(connection, "pending", chance, 8)
-        self._keep(claims.claim_by_id(connection, some, worker_id=UUID(int=7)).claims)
+        self._keep(naming.claim_by_id(connection, some, worker_id=UUID(int=7)).claims)
 
     def _keep(self, found: list[Claim]) -> None:
         with self.guard:

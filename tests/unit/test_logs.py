@@ -12,7 +12,7 @@ import pytest
 
 from signalpost.logs import Seldom
 from signalpost.reports import Report, unclaimed_report
-from signalpost.repository.claims import Unclaimed
+from signalpost.repository.claimed import Unclaimed
 
 ID = UUID(int=5)
 

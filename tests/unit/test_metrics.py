@@ -20,7 +20,7 @@ from signalpost.core.lifecycle import Decision, Status
 from signalpost.core.outcomes import Answer, Failure, Outcome, Phase, Verdict
 from signalpost.errors import SettingError
 from signalpost.metrics import Counting, MetricsServer, OutboxGauges
-from signalpost.repository.claims import Claim
+from signalpost.repository.claimed import Claim
 from signalpost.repository.records import Record, Recorded
 
 NOW = datetime(2026, 3, 2, 21, tzinfo=UTC)

@@ -16,7 +16,7 @@ from prometheus_client import (
 )
 
 from signalpost.core.outcomes import Answer, Outcome
-from signalpost.repository.claims import Claim
+from signalpost.repository.claimed import Claim
 from signalpost.repository.records import Record, Recorded
 
 __all__ = ["Counting"]

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from signalpost.repository.claims import Expired
+from signalpost.repository.claimed import Expired
 from signalpost.repository.looking import NOW
 from signalpost.repository.placing import promote, take_keys
 

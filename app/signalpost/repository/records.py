@@ -15,7 +15,7 @@ from signalpost.core.outcomes import Answer, Verdict
 from signalpost.core.refusals import refusal
 from signalpost.repository import troubles
 from signalpost.repository.breakers import Heard, note
-from signalpost.repository.claims import Claim
+from signalpost.repository.claimed import Claim
 from signalpost.repository.placing import Key, lock_keys, promote, take_keys
 from signalpost.repository.superseding import let_go
 

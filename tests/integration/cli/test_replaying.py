@@ -10,7 +10,7 @@ import redis
 from sqlalchemy import Engine, select, text
 
 from signalpost.models import AuditRow
-from signalpost.repository import claims
+from signalpost.repository import naming
 from tests import rows
 from tests.integration.cli.operators import Operator
 
@@ -35,7 +35,7 @@ def test_a_replay_is_done_told_and_announced(
     assert done.stdout.splitlines()[1].split()[-3] == "replayed"
     with engine.connect() as conn:
         entry = conn.execute(select(AuditRow.actor, AuditRow.why).order_by(AuditRow.id)).all()[-1]
-        [claim] = claims.claim_by_id(conn, [dead_letter], worker_id=uuid4()).claims
+        [claim] = naming.claim_by_id(conn, [dead_letter], worker_id=uuid4()).claims
     assert entry.why == "asked them"
     assert entry.actor.startswith("user ")
     assert claim.attempt == 3
