@@ -6,7 +6,7 @@ from uuid import UUID
 import click
 import pytest
 
-from signalpost.cli.values import chosen_id, id_range, instrument, life, moment, span
+from signalpost.cli.values import alert_id, chosen_id, id_range, instrument, life, moment, span
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,11 @@ def test_an_impossible_filter_is_refused() -> None:
     for text in ("0", "0.5s", "40000d"):
         with pytest.raises(click.BadParameter, match="1s to 366d"):
             life(text)
+
+
+def test_an_alert_is_named_by_its_number() -> None:
+    """What is no number of an alert is told with the command that lists them."""
+    assert alert_id(" 4711") == 4711
+    for text in ("0", "-1", "4f1c9a52", "9" * 19):
+        with pytest.raises(click.BadParameter, match="signalpost alerts list"):
+            alert_id(text)

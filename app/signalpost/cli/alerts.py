@@ -88,7 +88,7 @@ def list_command(
 
 
 @alerts.command("resend", epilog=examples("signalpost alerts resend 4711 4712"))
-@click.argument("ids", type=click.IntRange(1, 2**63 - 1), nargs=-1, required=True, metavar="ID...")
+@click.argument("ids", type=values.alert_id, nargs=-1, required=True, metavar="ID...")
 @json_option
 @shared_options
 @click.pass_context
@@ -127,7 +127,7 @@ def test_command(*, as_json: bool, data: Path | None) -> None:
     from signalpost.alerts import Receipt
     from signalpost.errors import AlertError
 
-    settings = find_settings(data, quiet=True)
+    settings = find_settings(data, servers=False)
     if settings.ops_telegram_bot_token is None:
         raise AlertError(
             "Telegram is not set up, each alert is a line in the ops worker's log; "
@@ -167,8 +167,7 @@ def _row(line: AlertLine, now: datetime) -> tuple[object, ...]:
     if line.delivery_id is not None:
         about = f"{line.delivery_id} {line.instrument} {line.side} to {line.endpoint}"
     else:
-        labels = (f"{name} {value}" for name, value in line.details.items())
-        about = "; ".join(filter(None, (line.endpoint or line.subject, *labels)))
+        about = _about(line)
     if line.sent_at is not None:
         sent = f"receipt {line.receipt}"
     else:
@@ -181,6 +180,19 @@ def _row(line: AlertLine, now: datetime) -> tuple[object, ...]:
         line.status,
         sent,
     )
+
+
+def _about(line: AlertLine) -> str:
+    """What it is about, then what is known of it; nothings are left out."""
+    details = dict(line.details)
+    # An act on an endpoint names it in its own words.
+    named = details.pop("what", None) or line.endpoint or line.subject
+    labels = (
+        name.replace("_", " ") + ("" if str(value) == "True" else f" {value}")
+        for name, value in details.items()
+        if str(value) not in ("", "None", "False")
+    )
+    return "; ".join(filter(None, (named, *labels)))
 
 
 def _show(answers: Sequence[Resent], settings: Settings) -> None:

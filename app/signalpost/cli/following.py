@@ -92,7 +92,7 @@ def _follow(engine: Engine, open_ones: set[UUID], progress: Progress, ended: Cou
                 progress.clear()
                 note(f"{explain(error)}; still waiting")
             away = True
-        progress.show(f"waiting for {len(open_ones)}; {counted(ended)}")
+        progress.show(f"waiting for {len(open_ones)}; ended: {counted(ended)}")
         if not open_ones:
             break
         pause = _SHORTEST_POLL if len(open_ones) < before else min(pause * 1.5, _LONGEST_POLL)

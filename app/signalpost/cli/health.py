@@ -36,7 +36,7 @@ def health(ctx: click.Context, *, as_json: bool, data: Path | None) -> None:
     Looks at /healthz on METRICS_PORT plus PROCESS_INDEX. The exit code is 1 where the worker does
     not answer, its engine or its consumer is stuck, or deliveries are overdue.
     """
-    url = _url(find_settings(data, quiet=True))
+    url = _url(find_settings(data, servers=False))
     found = _ask(url)
     if as_json:
         print_json(found)

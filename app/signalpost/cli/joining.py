@@ -52,15 +52,15 @@ def shared_options(command: Command) -> Command:
     return data_option(debug_option(command))
 
 
-def find_settings(data: Path | None, *, quiet: bool = False) -> Settings:
+def find_settings(data: Path | None, *, quiet: bool = False, servers: bool = True) -> Settings:
     """The settings of this environment and its `.env`; a remark says which database.
 
-    Raises SettingError.
+    `servers`: whether the command has any use for a database or a Redis. Raises SettingError.
     """
     from signalpost.settings import load_settings
 
-    settings = load_settings(os.environ, data_folder=data, dotenv=Path(".env"))
-    if not quiet:
+    settings = load_settings(os.environ, data_folder=data, dotenv=Path(".env"), servers=servers)
+    if not quiet and servers:
         note(f"database: {address(settings.database_url)} ({settings.database_source})")
     return settings
 

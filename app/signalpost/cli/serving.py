@@ -75,6 +75,7 @@ def worker(*, role: Role, concurrency: int | None, data: Path | None) -> NoRetur
     if role == "flower":
         environment = {**_flower(data), **environment}
         check_port(environment)
+        note(f"Flower on port {environment['FLOWER_PORT']} of {environment['FLOWER_ADDRESS']}")
     argv = celery_argv(role, concurrency=concurrency)
     sys.stdout.flush()
     # In this very process, so that a supervisor's signals and exit codes are Celery's own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from signalpost.repository.auditing import AuditLine
 
 __all__ = ["changed", "tell_trail"]
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?[+-]\d\d:\d\d")
 
 
 def tell_trail(lines: Sequence[AuditLine], now: datetime) -> None:
@@ -53,4 +56,8 @@ def changed(line: AuditLine) -> str:
 def _shown(value: Any) -> str:
     if value is None:
         return "-"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if _MOMENT.fullmatch(value):
+        return utc(datetime.fromisoformat(value))
+    return value

@@ -11,6 +11,7 @@ import click
 
 __all__ = [
     "IdRange",
+    "alert_id",
     "chosen_id",
     "id_range",
     "instrument",
@@ -76,6 +77,16 @@ def chosen_id(text: str) -> IdRange:
             f"{text!r} is too short to act upon; write the id, or its first {_SURE_DIGITS} digits"
         )
     return id_range(text)
+
+
+def alert_id(text: str) -> int:
+    """The number of an alert."""
+    digits = text.strip()
+    if not re.fullmatch(r"[0-9]{1,18}", digits) or int(digits) == 0:
+        raise click.BadParameter(
+            f"{text!r} is no alert's number; `signalpost alerts list` shows those there are"
+        )
+    return int(digits)
 
 
 def instrument(text: str) -> str:

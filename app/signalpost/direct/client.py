@@ -34,9 +34,6 @@ __all__ = ["SignalClient"]
 MOST_REMEMBERED = 10_000
 """Signals; of older ones it is forgotten how often they were sent, never their keys."""
 
-# The settings want one, and nothing here asks it.
-_NO_DATABASE = {"SIGNALPOST_DATABASE_URL": "postgresql://nowhere/nothing"}
-
 
 @dataclass(slots=True)
 class _Sent:
@@ -194,7 +191,7 @@ def _settings(
 ) -> Settings:
     given = {"OUTBOUND_SERVER_URL": url, "HMAC_PRODUCER_SECRET": secret, "PRODUCER_ID": producer_id}
     named = {f"SIGNALPOST_{name}": value for name, value in given.items() if value}
-    settings = load_settings({**environ, **_NO_DATABASE, **named})
+    settings = load_settings({**environ, **named}, servers=False)
     if not settings.hmac_producer_enabled:
         raise ConfigurationError("HMAC_PRODUCER_ENABLED is false, so nothing is sent")
     return settings

@@ -117,7 +117,7 @@ def of_server(facts: ServerFacts, place: str, took: float) -> list[Finding]:
         findings.append(
             failure(
                 "durability",
-                f"{' and '.join(lacking)} off: a crash of its machine loses signals",
+                f"{' off, '.join(lacking)} off: a crash of its machine loses signals",
                 "turn that on in PostgreSQL's configuration",
             )
         )

@@ -21,15 +21,22 @@ __all__ = ["PREFIX", "driver_url", "load_settings", "read_dotenv"]
 
 PREFIX = "SIGNALPOST_"
 
+_NOWHERE = "postgresql://nowhere/nothing"
+
 
 def load_settings(
-    environ: Mapping[str, str], *, data_folder: Path | None = None, dotenv: Path | None = None
+    environ: Mapping[str, str],
+    *,
+    data_folder: Path | None = None,
+    dotenv: Path | None = None,
+    servers: bool = True,
 ) -> Settings:
     """The settings of this environment.
 
     The database is SIGNALPOST_DATABASE_URL, else the stack in `data_folder` or
     SIGNALPOST_DATA_DIR, else DATABASE_URL, else the stack in the per-user folder; Redis likewise.
     `dotenv` names a file whose lines count where the environment says nothing; it may be absent.
+    Without `servers` none is looked for, and both URLs lead nowhere.
 
     Raises SettingError: one line that names the variable and the rule, never the value.
     """
@@ -44,7 +51,11 @@ def load_settings(
             if variable in values:
                 given[field], variables[field] = values[variable], variable
                 break
-    _find_servers(values, given, variables, data_folder)
+    if servers:
+        _find_servers(values, given, variables, data_folder)
+    else:
+        given |= {"database_url": _NOWHERE, "database_source": "nothing set"}
+        given.pop("redis_url", None)
     try:
         return Settings.model_validate(given)
     except ValidationError as error:

@@ -47,6 +47,12 @@ def test_alerts_are_listed_with_what_became_of_them(
     assert "unsent after 3 tries: Telegram\\x1b[2J" in shown[1]
     assert f"{dead_letter} AAPL buy to desk" in shown[2]
     assert shown[2].endswith("receipt 1")
+    operator.run("endpoint", "pause", "desk", "--reason", "news")
+    [_, paused, *_] = operator.run("alerts", "list", "--unsent").stdout.splitlines()
+    assert "endpoint desk; " in paused
+    assert "False" not in paused
+    with engine.begin() as conn:
+        conn.execute(text("DELETE FROM signalpost.alerts WHERE kind = 'paused'"))
     [unsent] = operator.json("alerts", "list", "--unsent")
     assert (unsent["alert_id"], unsent["subject"], unsent["receipt"]) == (notice, "host:1", None)
     [dead] = operator.json("alerts", "list", "--kind", "dead", "--since", "1h")
@@ -88,8 +94,10 @@ def test_an_alert_is_sent_again_once_asked_for(
 def test_a_test_message_shows_its_receipt(
     bystander: Operator, telegram: dict[str, str], standin: TelegramStandIn
 ) -> None:
-    """`alerts test` sends now, through the courier of all alerts, and shows the message's id."""
-    told = bystander.run("alerts", "test", **telegram)
+    """`alerts test` sends now, without a database, as all alerts are sent; it shows the message's
+    id.
+    """
+    told = bystander.run("alerts", "test", DATABASE_URL="", REDIS_URL="", **telegram)
     assert (told.exit_code, told.stderr) == (0, "")
     assert told.stdout == f"sent to chat {CHAT}, receipt {standin.messages[-1].message_id}\n"
     assert standin.messages[-1].plain.startswith("Test: alerts of signalpost reach this chat.")

@@ -16,10 +16,9 @@ from tests.processes import clean_environment, signalpost
 
 
 def health(*words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    environment = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none", **settings}
     return subprocess.run(
         signalpost("health", *words),
-        env={**clean_environment(), **environment},
+        env={**clean_environment(), **settings},
         capture_output=True,
         text=True,
         check=False,

@@ -119,7 +119,7 @@ def test_a_story_tells_who_replayed_and_cancelled_it(operator: Operator, dead_le
     [
         (("pause", "--reason", "a \udcff"), 1, "is not text in UTF-8"),
         (("deliveries", "list", "--endpoint", "\udcff"), 1, "is not text in UTF-8"),
-        (("alerts", "resend", "9" * 19), 2, "is not in the range"),
+        (("alerts", "resend", "9" * 19), 2, "is no alert's number"),
         (("audit", "list", "--before", "9" * 19), 2, "is not in the range"),
     ],
 )

@@ -70,7 +70,7 @@ def test_command(
             (
                 ("endpoint", f"{name}  {view.url}"),
                 ("status", answer.status_code),
-                ("failure", answer.failure),
+                ("error", answer.failure),
                 ("phase", answer.phase),
                 ("took", f"{answer.duration_seconds:.3f} s"),
                 (str(finding.state), finding.line),
