@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -17,6 +17,7 @@ from signalpost.settings import driver_url
 from signalpost.statements import prepare_on
 
 __all__ = [
+    "DATABASE_TROUBLE",
     "REVISION",
     "async_engine",
     "check_schema",
@@ -29,6 +30,9 @@ __all__ = [
 
 REVISION = "0006"
 """The migration that this code was written for; a test holds it to the newest file there is."""
+
+DATABASE_TROUBLE = (SQLAlchemyError, OSError, TimeoutError)
+"""What a database that is away, slow or restarting raises."""
 
 _MIGRATION_LOCK = 0x7369676E616C  # "signal": one advisory lock for all migrating processes
 _HIDDEN = ("password", "sslpassword", "passfile")

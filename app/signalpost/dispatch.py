@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -13,21 +13,19 @@ from uuid import UUID
 from signalpost import reports
 from signalpost.clock import Lease
 from signalpost.core.backoff import Backoff
-from signalpost.core.extraheaders import with_extra
 from signalpost.core.lifecycle import MIN_LIFE_SECONDS, RETRY_AFTER_CAP_SECONDS, Policy, decide
 from signalpost.core.outcomes import Answer, Failure, Phase, classify, retry_after_seconds
-from signalpost.core.signing import Outgoing, secret_bytes, sign
-from signalpost.core.targets import wire_target
 from signalpost.errors import EndpointError, RecordHeld, SecretError
 from signalpost.gate import Gate
 from signalpost.grouping import Grouped
 from signalpost.logs import place, speak_of
 from signalpost.outbox import Outbox
 from signalpost.repository.claimed import Claim
-from signalpost.repository.records import Record, Recorded
-from signalpost.secretbox import SecretBox, unseal
+from signalpost.repository.recorded import Record, Recorded
+from signalpost.secretbox import SecretBox
 from signalpost.sender import Parcel, Progress, Sender
 from signalpost.settings import Settings
+from signalpost.signer import Signer
 
 logger = logging.getLogger(__name__)
 
@@ -78,12 +76,10 @@ class Dispatcher:
         self._sender = sender
         self._lease = lease
         self._settings = settings
-        self._box = box
         self._chance = chance
         self._observe = observe
         self.gate = Gate(lease)
-        self._keys: dict[tuple[int, bytes], bytes] = {}
-        self._extras: dict[tuple[int, tuple[tuple[str, str], ...]], Mapping[str, str]] = {}
+        self._signer = Signer(box, wall=lease.wall)
         self.flights: dict[UUID, Flight] = {}
         self._records: Grouped[Record, Recorded | None] = Grouped(
             outbox.record, key=lambda item: item.delivery_id, most=RECORDS_AT_ONCE
@@ -159,7 +155,7 @@ class Dispatcher:
         if refusal is not None:
             return Answer(Phase.NONE, 0.0, failure=refusal)
         try:
-            headers = with_extra(self._extra(claim), self._sign(claim))
+            headers = self._signer.headers(claim)
         except SecretError as error:
             logger.error("the endpoint's secret cannot be read: %s", error)
             return Answer(Phase.NONE, 0.0, failure=Failure.SECRET)
@@ -185,48 +181,6 @@ class Dispatcher:
         if not self._lease.clock_ok:
             return Failure.CLOCK
         return self.gate.refuses(flight.claim, claimed_at=flight.claimed_at)
-
-    def _sign(self, claim: Claim) -> dict[str, str]:
-        authority, raw_path, query = wire_target(claim.url)
-        outgoing = Outgoing(
-            method="POST",
-            authority=authority,
-            raw_path=raw_path,
-            query=query,
-            body=claim.body,
-            producer_id=claim.producer_id,
-            delivery_id=str(claim.delivery_id),
-            attempt=claim.attempt,
-            expires_at=claim.expires_at,
-            replayed=claim.replays > 0,
-            sequence=claim.sequence,
-            timestamp=self._lease.wall(),
-        )
-        keys = [self._key(claim.endpoint_id, claim.secret_ciphertext)]
-        key_ids = [f"{claim.endpoint}:{claim.secret_version}"]
-        if claim.previous_secret_ciphertext is not None:
-            keys.append(self._key(claim.endpoint_id, claim.previous_secret_ciphertext))
-            key_ids.append(f"{claim.endpoint}:{claim.secret_version - 1}")
-        return sign(outgoing, keys=keys, key_ids=key_ids)
-
-    def _key(self, endpoint_id: int, ciphertext: bytes) -> bytes:
-        name = (endpoint_id, ciphertext)
-        key = self._keys.get(name)
-        if key is None:
-            try:
-                secret = self._box.decrypt(ciphertext).decode("utf-8")
-            except UnicodeDecodeError:
-                raise SecretError("the stored secret is no text") from None
-            key = self._keys[name] = secret_bytes(secret)
-        return key
-
-    def _extra(self, claim: Claim) -> Mapping[str, str]:
-        if not claim.headers:
-            return {}
-        name = (claim.endpoint_id, tuple(claim.headers.items()))
-        if name not in self._extras:
-            self._extras[name] = unseal(claim.headers, self._box)
-        return self._extras[name]
 
     def judge(self, claim: Claim, answer: Answer) -> Record:
         """Turn an answer into the record that says what it meant and what follows."""

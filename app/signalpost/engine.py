@@ -11,9 +11,10 @@ from uuid import UUID
 
 from signalpost.clock import Lease
 from signalpost.core.outcomes import Failure
+from signalpost.database import DATABASE_TROUBLE
 from signalpost.dispatch import Dispatcher
 from signalpost.intake import THREADS, Intake
-from signalpost.outbox import DATABASE_TROUBLE, Outbox
+from signalpost.outbox import Outbox
 from signalpost.reports import SHUTTING_DOWN, Report, Tally
 from signalpost.rounds import Rounds
 from signalpost.sweeps import Sweeps

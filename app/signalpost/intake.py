@@ -13,10 +13,11 @@ from signalpost import reports
 from signalpost.clock import Lease
 from signalpost.core.outcomes import Failure
 from signalpost.core.shares import Room
+from signalpost.database import DATABASE_TROUBLE
 from signalpost.dispatch import Dispatcher, Flight
 from signalpost.grouping import Grouped
 from signalpost.logs import Seldom, place, speak_of
-from signalpost.outbox import DATABASE_TROUBLE, Outbox
+from signalpost.outbox import Outbox
 from signalpost.reports import Report, Tally
 from signalpost.repository.claimed import Claim, Claimed, Unclaimed
 from signalpost.repository.claims import MISSED_SECONDS

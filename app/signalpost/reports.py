@@ -10,7 +10,7 @@ from uuid import UUID
 from signalpost.core.lifecycle import Status
 from signalpost.core.outcomes import Outcome
 from signalpost.repository.claimed import Claim, Expired, Unclaimed
-from signalpost.repository.records import Record, Recorded
+from signalpost.repository.recorded import Record, Recorded
 
 logger = logging.getLogger("signalpost.deliveries")
 

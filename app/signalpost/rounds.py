@@ -7,9 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from signalpost.clock import RENEW_EVERY_SECONDS, Lease
+from signalpost.database import DATABASE_TROUBLE
 from signalpost.gate import REFRESH_EVERY_SECONDS, Gate
 from signalpost.logs import Seldom, place
-from signalpost.outbox import DATABASE_TROUBLE, Outbox
+from signalpost.outbox import Outbox
 from signalpost.repository.placing import START, Key
 from signalpost.sweeps import Sweeps
 from signalpost.vigil import LAPSE_LOOK_SECONDS, Vigil

@@ -8,12 +8,13 @@ from uuid import UUID
 
 from signalpost.clock import RENEW_EVERY_SECONDS, SILENCE_SECONDS, Lease
 from signalpost.core.outcomes import Failure
+from signalpost.database import DATABASE_TROUBLE
 from signalpost.dispatch import Dispatcher, subject_of
 from signalpost.errors import RecordHeld
 from signalpost.logs import place
-from signalpost.outbox import DATABASE_TROUBLE, Outbox
+from signalpost.outbox import Outbox
 from signalpost.repository.claimed import Claim
-from signalpost.repository.records import Record
+from signalpost.repository.recorded import Record
 
 logger = logging.getLogger(__name__)
 

@@ -91,7 +91,7 @@ MUTATIONS = (
     ),
     Mutation(
         "no alert with an expired delivery",
-        "app/signalpost/repository/records.py",
+        "app/signalpost/repository/recorded.py",
         'Status.EXPIRED: "expired"}',
         'Status.EXPIRED: "none"}',
         "receiver_error",

@@ -13,7 +13,7 @@ from signalpost.clock import Clocks, steady_seconds
 from signalpost.core.outcomes import Answer, Phase
 from signalpost.core.signing import Profile, verify
 from signalpost.errors import RecordHeld
-from signalpost.repository.records import Recorded
+from signalpost.repository.recorded import Recorded
 from signalpost.secretbox import SecretBox
 from tests import receivers, rows
 from tests.engines import SEALED, SECRET, engine_rig

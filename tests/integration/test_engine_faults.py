@@ -18,7 +18,7 @@ from signalpost.clock import Clocks
 from signalpost.core.outcomes import Answer, Phase
 from signalpost.engine import Engine as DeliveryEngine
 from signalpost.engine_thread import EngineThread
-from signalpost.repository.records import Recorded
+from signalpost.repository.recorded import Recorded
 from tests import receivers, rows
 from tests.engines import BOX, SEALED, engine_rig
 from tests.proxy import Proxy

@@ -21,7 +21,7 @@ from signalpost.core.outcomes import Answer, Outcome, Phase, Verdict
 from signalpost.repository import cancelling, claims, expiring, naming, placing, records, replaying
 from signalpost.repository.claimed import Claim
 from signalpost.repository.enqueueing import Life, NewSignal, Way, enqueue
-from signalpost.repository.records import Record
+from signalpost.repository.recorded import Record
 from signalpost.secretbox import seal
 from tests import receivers, rows
 from tests.engines import BOX, SEALED, engine_rig

@@ -10,7 +10,7 @@ from signalpost.core.lifecycle import Decision, Status
 from signalpost.core.outcomes import Answer, Failure, Outcome, Phase, Verdict
 from signalpost.repository import claims, naming, records
 from signalpost.repository.claimed import Claim
-from signalpost.repository.records import Record
+from signalpost.repository.recorded import Record
 from tests import rows
 
 WORKER = UUID(int=7)

@@ -38,7 +38,7 @@ from signalpost.repository import (
 )
 from signalpost.repository.claimed import Claim
 from signalpost.repository.enqueueing import Life, NewSignal, Way, enqueue
-from signalpost.repository.records import Record
+from signalpost.repository.recorded import Record
 from tests import rows
 
 WORKER = UUID(int=7)

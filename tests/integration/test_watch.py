@@ -21,7 +21,7 @@ from signalpost.core.troubles import Trouble
 from signalpost.models import AttemptRow
 from signalpost.repository import naming, records, troubles, watching
 from signalpost.repository.claimed import Claim
-from signalpost.repository.records import Record
+from signalpost.repository.recorded import Record
 from tests import rows
 from tests.integration.test_plans import FILL, plans, scanned
 from tests.integration.test_records import ACCEPTED, WORKER, news

@@ -46,7 +46,7 @@ from signalpost.repository import (
 )
 from signalpost.repository.claimed import Claim
 from signalpost.repository.enqueueing import Life, NewSignal, Way, enqueue
-from signalpost.repository.records import Record
+from signalpost.repository.recorded import Record
 from tests import rows, stack
 from tests.engines import BOX, SEALED
 

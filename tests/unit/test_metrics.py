@@ -21,7 +21,7 @@ from signalpost.core.outcomes import Answer, Failure, Outcome, Phase, Verdict
 from signalpost.errors import SettingError
 from signalpost.metrics import Counting, MetricsServer, OutboxGauges
 from signalpost.repository.claimed import Claim
-from signalpost.repository.records import Record, Recorded
+from signalpost.repository.recorded import Record, Recorded
 
 NOW = datetime(2026, 3, 2, 21, tzinfo=UTC)
 CLAIM = Claim(

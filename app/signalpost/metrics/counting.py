@@ -17,7 +17,7 @@ from prometheus_client import (
 
 from signalpost.core.outcomes import Answer, Outcome
 from signalpost.repository.claimed import Claim
-from signalpost.repository.records import Record, Recorded
+from signalpost.repository.recorded import Record, Recorded
 
 __all__ = ["Counting"]
 

@@ -18,8 +18,9 @@ from sqlalchemy import Connection, Row, text
 from signalpost.core.shares import Quota, Room, allot
 from signalpost.repository.claimed import Claim, Claimed, claim_of, claimed_of
 from signalpost.repository.looking import Look, look_around
+from signalpost.repository.pacing import paced_wait
 from signalpost.repository.placing import promote
-from signalpost.repository.taking import CLAIM_COLUMNS, paced_wait, take
+from signalpost.repository.taking import CLAIM_COLUMNS, take
 
 MISSED_SECONDS = 0.01
 """Whoever held an endpoint's row, or a key's, is done with its claim after about so long."""

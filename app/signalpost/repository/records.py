@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,48 +11,12 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, text
 
 from signalpost.core.lifecycle import Decision, Standing, Status, settle
-from signalpost.core.outcomes import Answer, Verdict
 from signalpost.core.refusals import refusal
 from signalpost.repository import troubles
 from signalpost.repository.breakers import Heard, note
-from signalpost.repository.claimed import Claim
 from signalpost.repository.placing import Key, lock_keys, promote, take_keys
+from signalpost.repository.recorded import Record, Recorded, attempt_columns, move_columns
 from signalpost.repository.superseding import let_go
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One attempt, judged and decided, ready to be written."""
-
-    delivery_id: UUID
-    claim_id: UUID
-    attempt: int
-    worker_id: UUID
-    started_at: datetime
-    answer: Answer
-    verdict: Verdict
-    decision: Decision
-    claim: Claim | None = None
-    """What it was an attempt of: tells its ordering key and its endpoint's breaker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What became of a record.
-
-    ``applied``: it moved the delivery. ``late``: its claim was no longer the one in flight.
-    ``status``: of the delivery, afterwards. ``alert_id``: the alert written with it.
-    ``freed``: another delivery may go now, since this one has ended. ``notices``: alerts about its
-    endpoint.
-    """
-
-    applied: bool
-    late: bool
-    status: Status
-    alert_id: int | None
-    freed: bool = False
-    notices: tuple[int, ...] = ()
-
 
 _NOW = "COALESCE(CAST(:now AS timestamptz), statement_timestamp())"
 
@@ -137,8 +101,6 @@ JOIN signalpost.endpoints e ON e.id = dead.endpoint_id AND e.on_dead = 'block'
 WHERE o.endpoint_id = dead.endpoint_id AND o.ordering_key = dead.ordering_key
 """)
 
-_ALERTS = {Status.DEAD: "dead", Status.EXPIRED: "expired"}
-
 
 def record(
     connection: Connection, records: Sequence[Record], *, now: datetime | None = None
@@ -161,37 +123,22 @@ def record(
         lock_keys(connection, keys)
     standings = _lock(connection, [item.delivery_id for item in records])
     known = [item for item in records if item.delivery_id in standings]
-    changes = {
-        item.claim_id: settle(standings[item.delivery_id], item.claim_id, item.decision)
-        for item in known
-    }
-    late = {item.claim_id: standings[item.delivery_id].claim_id != item.claim_id for item in known}
     if not known:
         return {}
-    connection.execute(_WRITE_ATTEMPTS, {**_attempt_columns(known, late), "now": now})
-    refusals = [
-        (item.delivery_id, labels)
+    late = {item.claim_id: standings[item.delivery_id].claim_id != item.claim_id for item in known}
+    _write_attempts(connection, known, late, now)
+    moves = [
+        (item, change)
         for item in known
-        if (labels := refusal(item.answer, item.started_at)) is not None
+        if (change := settle(standings[item.delivery_id], item.claim_id, item.decision)) is not None
     ]
-    if refusals:
-        troubles.note_refusals(connection, refusals)
-    moves = [(item, change) for item in known if (change := changes[item.claim_id]) is not None]
     alerts: Mapping[UUID, int] = {}
     freed: frozenset[UUID] = frozenset()
     if moves:
-        moved = connection.execute(_MOVE, {**_move_columns(moves, late), "now": now}).all()
+        moved = connection.execute(_MOVE, {**move_columns(moves, late), "now": now}).all()
         alerts = {row.id: row.alert_id for row in moved if row.alert_id is not None}
         freed = _let_successors_go(connection, moved, keys)
-    notices = note(
-        connection,
-        [
-            Heard(claim.endpoint_id, claim.claimed_at, item.verdict, claim.troubled)
-            for item, _ in moves
-            if (claim := item.claim) is not None
-        ],
-        now=now,
-    )
+    changes = {item.claim_id: change for item, change in moves}
     answers = {
         item.claim_id: Recorded(
             applied=change is not None,
@@ -201,12 +148,37 @@ def record(
             freed=item.delivery_id in freed,
         )
         for item in known
-        for change in (changes[item.claim_id],)
+        for change in (changes.get(item.claim_id),)
     }
+    notices = note(connection, _heard(moves), now=now)
     if notices:
         first = known[0].claim_id
         answers[first] = replace(answers[first], notices=tuple(notices))
     return answers
+
+
+def _write_attempts(
+    connection: Connection,
+    items: Sequence[Record],
+    late: Mapping[UUID, bool],
+    now: datetime | None,
+) -> None:
+    connection.execute(_WRITE_ATTEMPTS, {**attempt_columns(items, late), "now": now})
+    refusals = [
+        (item.delivery_id, labels)
+        for item in items
+        if (labels := refusal(item.answer, item.started_at)) is not None
+    ]
+    if refusals:
+        troubles.note_refusals(connection, refusals)
+
+
+def _heard(moves: Sequence[tuple[Record, Decision]]) -> list[Heard]:
+    return [
+        Heard(claim.endpoint_id, claim.claimed_at, item.verdict, claim.troubled)
+        for item, _ in moves
+        if (claim := item.claim) is not None
+    ]
 
 
 def unheld(connection: Connection, records: Sequence[Record]) -> list[Record]:
@@ -265,43 +237,3 @@ def _lock(connection: Connection, delivery_ids: Sequence[UUID]) -> dict[UUID, St
         )
         for row in rows
     }
-
-
-def _attempt_columns(items: Sequence[Record], late: Mapping[UUID, bool]) -> dict[str, list[Any]]:
-    return {
-        "delivery_ids": [item.delivery_id for item in items],
-        "numbers": [item.attempt for item in items],
-        "claim_ids": [item.claim_id for item in items],
-        "worker_ids": [item.worker_id for item in items],
-        "started_ats": [item.started_at for item in items],
-        "durations": [item.answer.duration_seconds for item in items],
-        "phases": [item.answer.phase.value for item in items],
-        "outcomes": [item.verdict.outcome.value for item in items],
-        "status_codes": [item.answer.status_code for item in items],
-        "failures": [item.answer.failure and item.answer.failure.value for item in items],
-        "details": [item.answer.detail for item in items],
-        "counted": [item.verdict.counted for item in items],
-        "late": [late[item.claim_id] for item in items],
-        "excerpts": [item.answer.excerpt for item in items],
-    }
-
-
-def _move_columns(
-    moves: Sequence[tuple[Record, Decision]], late: Mapping[UUID, bool]
-) -> dict[str, list[Any]]:
-    return {
-        "delivery_ids": [item.delivery_id for item, _ in moves],
-        "statuses": [change.status.value for _, change in moves],
-        "reasons": [change.reason for _, change in moves],
-        "delays": [change.delay_seconds for _, change in moves],
-        "spent": [int(item.verdict.counted) for item, _ in moves],
-        "maybe": [item.verdict.maybe_received for item, _ in moves],
-        "alerts": [_alert(change.status, late=late[item.claim_id]) for item, change in moves],
-    }
-
-
-def _alert(after: Status, *, late: bool) -> str | None:
-    # A replay may have moved it on since; whoever was told of its end is told of the success.
-    if after is Status.DELIVERED and late:
-        return "corrected"
-    return _ALERTS.get(after)

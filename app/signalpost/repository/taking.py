@@ -16,19 +16,12 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, TextClause, text
 
-from signalpost.core.breaker import RELEASE_PER_SECOND, RELEASE_SECONDS
 from signalpost.core.lifecycle import MIN_LIFE_SECONDS
 from signalpost.core.shares import Quota
 from signalpost.repository.looking import NOW, READY, Look
+from signalpost.repository.pacing import AHEAD, PACE, RATE_BURST
 
-__all__ = ["CLAIM_COLUMNS", "RATE_BURST", "paced_wait", "take"]
-
-SHORTEST_WAIT_SECONDS = 0.005
-EVEN_SECONDS = 0.05
-"""One that is on its pace by now may have been ahead a moment ago, when it was passed over."""
-
-RATE_BURST = 0.04
-"""Part of a second's deliveries that a rate limit lets through at once; at least one."""
+__all__ = ["CLAIM_COLUMNS", "LIFE_OVER", "take"]
 
 CLAIM_COLUMNS = """
     d.id AS delivery_id, d.claim_id, d.worker_id, d.created_at AS enqueued_at, d.claimed_at,
@@ -48,19 +41,6 @@ are."""
 LIFE_OVER = f"""
     COALESCE(d.expires_at <= {NOW} + make_interval(secs => {MIN_LIFE_SECONDS}), false)"""
 
-# A released backlog starts slowly, and a rate of its own binds as well; NULL binds nothing.
-_PACE = f"""LEAST(e.rate_per_second,
-        CASE WHEN e.released_at > {NOW} - make_interval(secs => {RELEASE_SECONDS})
-        THEN {RELEASE_PER_SECOND}
-            * power(2, GREATEST(0, EXTRACT(EPOCH FROM {NOW} - e.released_at)::float8)) END)"""
-
-# Seconds by which `rate_next_at` is ahead. More than the rate allows comes of a slower rate that
-# was in force before, or of a clock that was set back: that binds nobody.
-_AHEAD = f"""(
-    SELECT CASE WHEN gap > 1 + GREATEST(1 / pace.rate, {RATE_BURST}) THEN 0
-        ELSE GREATEST(0, gap) END AS seconds
-    FROM (SELECT EXTRACT(EPOCH FROM e.rate_next_at - {NOW})::float8 AS gap) raw)"""
-
 _GIVEN = """unnest(CAST(:endpoint_ids AS bigint[]), CAST(:highs AS int[]), CAST(:normals AS int[]),
             CAST(:governed AS bool[]))
         WITH ORDINALITY AS p (endpoint_id, high, normal, governed, place)"""
@@ -78,8 +58,8 @@ plan AS MATERIALIZED (
             )::int)) END AS room, COALESCE(ahead.seconds, 0) AS ahead
     FROM {_GIVEN}
     JOIN signalpost.endpoints e ON e.id = p.endpoint_id
-    CROSS JOIN LATERAL (SELECT CASE WHEN p.governed THEN {_PACE} END AS rate) pace
-    CROSS JOIN LATERAL {_AHEAD} ahead
+    CROSS JOIN LATERAL (SELECT CASE WHEN p.governed THEN {PACE} END AS rate) pace
+    CROSS JOIN LATERAL {AHEAD} ahead
     CROSS JOIN LATERAL (
         SELECT count(*) AS all_of_them,
             count(*) FILTER (WHERE d.claimed_at >= e.probe_at) AS probing
@@ -260,15 +240,6 @@ def _statement(shape: _Shape) -> TextClause:
     return text(f"WITH {plan}, {rows}, {_take(shape)}")
 
 
-_PACED_WAIT = text(f"""
-SELECT min(CASE WHEN ahead.seconds > 0 THEN ahead.seconds ELSE {EVEN_SECONDS} END)
-FROM signalpost.endpoints e
-CROSS JOIN LATERAL (SELECT {_PACE} AS rate) pace
-CROSS JOIN LATERAL {_AHEAD} ahead
-WHERE e.id = ANY(CAST(:endpoint_ids AS bigint[])) AND pace.rate IS NOT NULL
-""")
-
-
 def take(
     connection: Connection,
     quotas: Sequence[Quota],
@@ -301,12 +272,3 @@ def take(
         ordered=look.ordered,
     )
     return list(connection.execute(_statement(shape), values))
-
-
-def paced_wait(
-    connection: Connection, endpoint_ids: Sequence[int], *, now: datetime | None
-) -> float | None:
-    """Seconds until the first of these that have a pace may have more; None: none has a pace."""
-    values = {"endpoint_ids": list(endpoint_ids), "now": now}
-    found: float | None = connection.execute(_PACED_WAIT, values).scalar_one()
-    return None if found is None else max(found, SHORTEST_WAIT_SECONDS)
