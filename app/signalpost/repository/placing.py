@@ -25,9 +25,11 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 __all__ = [
+    "BUT",
     "Key",
     "Placed",
     "Step",
+    "columns",
     "find_stuck",
     "lock_keys",
     "lock_keys_of",
@@ -100,12 +102,14 @@ SELECT next.endpoint_id, next.ordering_key, moved.id
 FROM next LEFT JOIN moved ON moved.id = next.id
 """)
 
-_NEW = text("""
-SELECT id, endpoint_id, ordering_key FROM signalpost.deliveries
-WHERE status = 'pending' AND held = 'new'
-ORDER BY position
-LIMIT :limit
-""")
+_NEW = """
+SELECT d.id, d.endpoint_id, d.ordering_key FROM signalpost.deliveries d
+WHERE d.status = 'pending' AND d.held = 'new' {but}
+ORDER BY d.position
+LIMIT :limit"""
+BUT = f"""AND NOT EXISTS (
+    SELECT FROM {_GIVEN} WHERE k.endpoint_id = d.endpoint_id AND k.ordering_key = d.ordering_key)"""
+_FIRST_NEW, _OTHER_NEW = text(_NEW.format(but="")), text(_NEW.format(but=BUT))
 
 _UNBLOCK = text("""
 UPDATE signalpost.orderings o SET blocked_by = NULL
@@ -200,7 +204,8 @@ class Step:
 START: Key = (0, "")
 
 
-def _columns(keys: Iterable[Key]) -> dict[str, list[object]]:
+def columns(keys: Iterable[Key]) -> dict[str, list[object]]:
+    """The parameters that give these keys to a statement (see ``BUT``)."""
     ordered = sorted(set(keys))
     return {
         "endpoint_ids": [endpoint_id for endpoint_id, _ in ordered],
@@ -212,7 +217,7 @@ def lock_keys(connection: Connection, keys: Iterable[Key]) -> None:
     """Lock keys that exist, waiting for them; before any of their deliveries' rows are locked."""
     wanted = set(keys)
     if wanted:
-        connection.execute(_WAIT_FOR_KEYS, _columns(wanted))
+        connection.execute(_WAIT_FOR_KEYS, columns(wanted))
 
 
 def take_keys(connection: Connection, keys: Iterable[Key]) -> set[Key]:
@@ -220,7 +225,7 @@ def take_keys(connection: Connection, keys: Iterable[Key]) -> set[Key]:
     wanted = set(keys)
     if not wanted:
         return set()
-    rows = connection.execute(_TAKE_KEYS, _columns(wanted))
+    rows = connection.execute(_TAKE_KEYS, columns(wanted))
     return {(row.endpoint_id, row.ordering_key) for row in rows}
 
 
@@ -250,7 +255,7 @@ def promote(
     if left and unsent:
         connection.execute(_GIVE_BACK, {"ids": list(unsent)})
     while left:
-        found = connection.execute(_PROMOTE, _columns(left)).all()
+        found = connection.execute(_PROMOTE, columns(left)).all()
         heads.extend(row.id for row in found if row.id is not None)
         # Somebody else has just ended the candidate; the next look finds the one after it.
         left = {(row.endpoint_id, row.ordering_key) for row in found if row.id is None}
@@ -285,23 +290,29 @@ def unblock_endpoint(connection: Connection, endpoint_id: int) -> int:
 def place_new(connection: Connection, *, limit: int) -> Placed:
     """Give each newly enqueued delivery of an ordered endpoint its place, in its own transaction.
 
-    Keys that somebody holds are left to the next look; nothing waits here.
+    Keys that somebody holds are left to the next call, and what is new behind them in the list is
+    placed all the same; nothing waits here.
     """
-    found = connection.execute(_NEW, {"limit": limit}).all()
-    if not found:
-        return Placed([], left=False)
-    keys = {(row.endpoint_id, row.ordering_key) for row in found}
-    connection.execute(_MAKE_KEYS, _columns(keys))
-    held = take_keys(connection, keys)
-    heads = promote(connection, held)
-    behind = [
-        row.id
-        for row in found
-        if (row.endpoint_id, row.ordering_key) in held and row.id not in heads
-    ]
-    if behind:
-        connection.execute(_SETTLE, {"ids": behind})
-    return Placed(heads, left=len(held) < len(keys) or len(found) == limit)
+    passed: set[Key] = set()
+    found = connection.execute(_FIRST_NEW, {"limit": limit}).all()
+    while found:
+        keys = {(row.endpoint_id, row.ordering_key) for row in found}
+        connection.execute(_MAKE_KEYS, columns(keys))
+        held = take_keys(connection, keys)
+        heads = promote(connection, held)
+        behind = [
+            row.id
+            for row in found
+            if (row.endpoint_id, row.ordering_key) in held and row.id not in heads
+        ]
+        if behind:
+            connection.execute(_SETTLE, {"ids": behind})
+        passed |= keys - held
+        full = len(found) == limit
+        if heads or not full or held == keys:
+            return Placed(heads, left=bool(passed) or full)
+        found = connection.execute(_OTHER_NEW, {"limit": limit, **columns(passed)}).all()
+    return Placed([], left=bool(passed))
 
 
 def find_stuck(connection: Connection, *, after: Key, limit: int) -> Step:

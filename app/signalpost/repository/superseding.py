@@ -58,10 +58,14 @@ FOR UPDATE OF n
 """)
 
 _ALL_HELD = text("""
-SELECT id FROM signalpost.deliveries
-WHERE status = 'pending' AND held = 'superseding'
+SELECT n.id FROM signalpost.deliveries n
+WHERE n.status = 'pending' AND n.held = 'superseding'
+  AND NOT EXISTS (
+    SELECT FROM signalpost.deliveries d
+    WHERE d.endpoint_id = n.endpoint_id AND d.supersede_key = n.supersede_key
+      AND d.status = 'sending' AND d.position < n.position)
 LIMIT :limit
-FOR UPDATE SKIP LOCKED
+FOR UPDATE OF n SKIP LOCKED
 """)
 
 # An ordered one goes through its key from here on.
