@@ -117,13 +117,15 @@ class _Answering(asyncio.Protocol):
         self.transport.write(b"HTTP/1.1 %d %s\r\nContent-Length: 2\r\n\r\n{}" % (status, reason))
 
 
-def _receive(pipe: Connection, port: int, down_seconds: float) -> None:
-    """Listen, after being down for so long; hand the log over each time it is asked for."""
+def _receive(pipe: Connection, port: int) -> None:
+    """Listen once told to; from then on hand the log over each time it is asked for."""
 
     async def serve() -> None:
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(down_seconds)
+        if not await loop.run_in_executor(None, pipe.recv):
+            return
         server = await loop.create_server(_Answering, "127.0.0.1", port, backlog=1024)
+        pipe.send([])
         while await loop.run_in_executor(None, pipe.recv):
             pipe.send(list(_Answering.log))
         server.close()
@@ -133,10 +135,14 @@ def _receive(pipe: Connection, port: int, down_seconds: float) -> None:
 
 @dataclass
 class Receiver:
-    """A receiver process on a port."""
+    """A receiver process on a port, which is down until it is told to listen."""
 
     port: int
     pipe: Connection
+
+    def listen(self) -> None:
+        """Be up, when this returns."""
+        self.log()
 
     def url(self, name: str) -> str:
         """Where an endpoint of this name posts to."""
@@ -160,19 +166,19 @@ class Stage:
     environment: dict[str, str]
     ends: ExitStack = field(default_factory=ExitStack)
 
-    def receiver(self, *, down_seconds: float = 0.0) -> Receiver:
-        """Start a receiver; one that is down at first listens after so long."""
+    def receiver(self, *, listening: bool = True) -> Receiver:
+        """Start a receiver."""
         ours, theirs = multiprocessing.Pipe()
         port = free_ports(1)
         started = multiprocessing.get_context("spawn").Process(
-            target=_receive, args=(theirs, port, down_seconds), daemon=True
+            target=_receive, args=(theirs, port), daemon=True
         )
         started.start()
         self.ends.callback(started.join, 5)
         self.ends.callback(ours.send, False)
         found = Receiver(port, ours)
-        if not down_seconds:
-            found.log()
+        if listening:
+            found.listen()
         return found
 
     def endpoint(self, name: str, url: str, **policy: Any) -> int:
