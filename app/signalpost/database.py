@@ -13,8 +13,8 @@ from sqlalchemy.pool import NullPool
 
 from signalpost.errors import SchemaError
 from signalpost.models import SCHEMA
+from signalpost.sessions import settle_on
 from signalpost.settings import driver_url
-from signalpost.statements import prepare_on
 
 __all__ = [
     "DATABASE_TROUBLE",
@@ -39,30 +39,31 @@ _HIDDEN = ("password", "sslpassword", "passfile")
 
 
 def sync_engine(
-    url: str, *, connect_timeout: float = 5, prepared: bool = False, **limits: Any
+    url: str, *, connect_timeout: float = 5, busy: bool = False, **limits: Any
 ) -> Engine:
     """An engine on `url` for blocking callers; `limits` are SQLAlchemy's pool arguments.
 
     `connect_timeout` is in seconds. What the URL's query says about the connection wins.
-    `prepared` is for whoever asks the same few statements again and again (see statements.py).
+    `busy` is for whoever asks the same few statements again and again, each in a short transaction
+    of its own (see sessions.py).
     """
     parsed = make_url(driver_url(url))
     engine = create_engine(parsed, **_engine_args(parsed, connect_timeout, limits))
     event.listen(engine, "connect", _adapt)
-    if prepared:
-        prepare_on(engine)
+    if busy:
+        settle_on(engine)
     return engine
 
 
 def async_engine(
-    url: str, *, connect_timeout: float = 5, prepared: bool = False, **limits: Any
+    url: str, *, connect_timeout: float = 5, busy: bool = False, **limits: Any
 ) -> AsyncEngine:
     """The same as `sync_engine` for asyncio; make it in the process and loop that use it."""
     parsed = make_url(driver_url(url))
     engine = create_async_engine(parsed, **_engine_args(parsed, connect_timeout, limits))
     event.listen(engine.sync_engine, "connect", _adapt)
-    if prepared:
-        prepare_on(engine.sync_engine)
+    if busy:
+        settle_on(engine.sync_engine)
     return engine
 
 
@@ -106,7 +107,7 @@ def _connect_args(url: URL, connect_timeout: float) -> dict[str, Any]:
         "tcp_user_timeout": 25_000,
     }
     arguments = {name: value for name, value in arguments.items() if name not in url.query}
-    # Until it is known that no pooler stands between; see statements.py.
+    # Until it is known that no pooler stands between; see sessions.py.
     arguments["prepare_threshold"] = None
     return arguments
 

@@ -27,7 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "signalpost.secretbox",
             "signalpost.sender",
             "signalpost.settings",
-            "signalpost.statements",
+            "signalpost.sessions",
             "signalpost.telegram",
             "signalpost.transport",
         }
@@ -104,7 +104,7 @@ SQL_SPEAKERS: Mapping[str, frozenset[str]] = {
         | {"text"}
     ),
     # How connections are used, not what they are asked.
-    "signalpost.statements": frozenset({"event", "text"}),
+    "signalpost.sessions": frozenset({"event", "text"}),
     # It hangs its publishing on the caller's own commit.
     "signalpost.producer": frozenset({"event"}),
 }

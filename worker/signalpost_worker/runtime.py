@@ -121,7 +121,7 @@ class Runtime:
                 "SECRET_KEYS is not set; set it to the keys that the endpoints were added with"
             )
         box = SecretBox(settings.secret_keys)
-        db = database.async_engine(settings.database_url, prepared=True, pool_size=POOL_SIZE)
+        db = database.async_engine(settings.database_url, busy=True, pool_size=POOL_SIZE)
         sender = Sender(AiohttpTransport(settings.outbound_allow_networks))
         broker = Broker(settings.redis_url)
         messenger = ThreadPoolExecutor(1, thread_name_prefix="signalpost-announce")

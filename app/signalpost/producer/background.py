@@ -128,7 +128,7 @@ class Background:
                 load_driver()
                 self._engine = async_engine(
                     self._database_url,
-                    prepared=True,
+                    busy=True,
                     pool_size=CONNECTIONS,
                     max_overflow=CONNECTIONS,
                     pool_timeout=86400,

@@ -1,4 +1,4 @@
-"""Prepared statements: on direct connections only, with plans that stay young."""
+"""Sessions: what they prepare, with plans that stay young, and how long they hold locks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
 
 from signalpost import database
 from signalpost.repository import naming
+from signalpost.sessions import IDLE_SECONDS, PLAN_SECONDS, PREPARE_AFTER, settle_on
 from signalpost.settings import driver_url
-from signalpost.statements import PLAN_SECONDS, PREPARE_AFTER, prepare_on
 from tests import rows
+from tests.waiting import until
 
 WORKER = UUID(int=7)
 KEY_DATA = b"K" + struct.pack("!i", 12)
@@ -75,7 +77,7 @@ def claim_again_and_again(engine: Engine) -> list[str]:
 
 def test_what_is_asked_often_is_prepared(database_url: str) -> None:
     """On a direct connection the claim by id is prepared; without asking for it nothing is."""
-    engine = database.sync_engine(database_url, prepared=True)
+    engine = database.sync_engine(database_url, busy=True)
     plain = database.sync_engine(database_url)
 
     assert any("signalpost.deliveries" in one for one in claim_again_and_again(engine))
@@ -87,7 +89,7 @@ def test_what_is_asked_often_is_prepared(database_url: str) -> None:
 
 def test_behind_a_pooler_nothing_is_prepared(pooler: str) -> None:
     """No statement is prepared where the server's process id is not the one told at the start."""
-    engine = database.sync_engine(pooler, prepared=True)
+    engine = database.sync_engine(pooler, busy=True)
 
     assert claim_again_and_again(engine) == []
 
@@ -98,7 +100,7 @@ def test_no_plan_outlives_the_growth_of_its_table(database_url: str) -> None:
     """A plan made while a table was small is made anew within seconds, without any ANALYZE."""
     moment = 0.0
     engine = create_engine(driver_url(database_url))
-    prepare_on(engine, steady=lambda: moment)
+    settle_on(engine, steady=lambda: moment)
     look = "SELECT number FROM grown WHERE number = :number"
 
     def plan(connection: Connection) -> str:
@@ -129,7 +131,7 @@ def test_no_plan_outlives_the_growth_of_its_table(database_url: str) -> None:
 
 def test_a_prepared_statement_outlives_a_migration(database_url: str, engine: Engine) -> None:
     """A column that a newer release adds does not disturb what an older one has prepared."""
-    prepared = database.sync_engine(database_url, prepared=True)
+    prepared = database.sync_engine(database_url, busy=True)
     with prepared.connect() as connection:
         endpoint_id = rows.add_endpoint(connection)
 
@@ -147,3 +149,29 @@ def test_a_prepared_statement_outlives_a_migration(database_url: str, engine: En
     prepared.dispose()
 
     assert before == after == [1] * 10
+
+
+async def test_a_machine_that_vanished_holds_no_lock_for_long(database_url: str) -> None:
+    """The server ends a busy session's transaction that nobody goes on with."""
+    engine = database.sync_engine(database_url, busy=True)
+    plain = database.sync_engine(database_url)
+    asked = text("SHOW idle_in_transaction_session_timeout")
+    with engine.connect() as connection:
+        assert connection.execute(asked).scalar_one() == f"{IDLE_SECONDS}s"
+        connection.rollback()
+        assert connection.execute(asked).scalar_one() == f"{IDLE_SECONDS}s"
+    with plain.connect() as connection:
+        assert connection.execute(asked).scalar_one() == "0"
+    lost = engine.connect()
+    lost.execute(text("SET idle_in_transaction_session_timeout = '50ms'"))
+    lost.commit()
+    own = lost.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    gone = text("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = :pid")
+    with plain.connect().execution_options(isolation_level="AUTOCOMMIT") as other:
+        await until(lambda: other.execute(gone, {"pid": own}).scalar_one())
+    with pytest.raises(DBAPIError, match="idle-in-transaction"):
+        lost.execute(asked)
+    lost.invalidate()
+    lost.close()
+    engine.dispose()
+    plain.dispose()

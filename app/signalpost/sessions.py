@@ -1,4 +1,4 @@
-"""Prepared statements: what a process asks often is planned once, where that is safe.
+"""Sessions of busy connections: what is asked often is planned once, and none holds locks for ever.
 
 Planning a claim or a record anew costs about as much as running it. Two things must not happen:
 
@@ -7,6 +7,9 @@ Planning a claim or a record anew costs about as much as running it. Two things 
   its own making, or belongs to another session.
 - A plan that was made while the outbox was empty reads tables from end to end as they fill, until
   PostgreSQL analyses them, which may take a minute. So no plan grows older than a few seconds.
+
+And a machine that vanishes in the middle of a transaction says nothing: its server session would
+hold its locks, and with them other processes' deliveries, until TCP gives up, hours later.
 """
 
 from __future__ import annotations
@@ -17,18 +20,21 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
 
-__all__ = ["PLAN_SECONDS", "PREPARE_AFTER", "prepare_on"]
+__all__ = ["IDLE_SECONDS", "PLAN_SECONDS", "PREPARE_AFTER", "settle_on"]
 
 PREPARE_AFTER = 2
 """A statement that a connection has run so often is prepared at the next time."""
 PLAN_SECONDS = 2.0
 """The greatest age of a plan at the start of a transaction."""
 
+IDLE_SECONDS = 10
+"""The server ends a session of which it hears nothing for so long within a transaction."""
+
 _PLANNED = "signalpost_planned"
 
 
-def prepare_on(engine: Engine, *, steady: Callable[[], float] = monotonic) -> None:
-    """Let an engine's connections prepare what they run often; those behind a pooler do not.
+def settle_on(engine: Engine, *, steady: Callable[[], float] = monotonic) -> None:
+    """Settle each of an engine's sessions as it begins; those behind a pooler stay as they are.
 
     Args:
         engine: before its first connection. Its driver is psycopg.
@@ -37,7 +43,7 @@ def prepare_on(engine: Engine, *, steady: Callable[[], float] = monotonic) -> No
 
     def connected(connection: Any, record: Any) -> None:
         driver = getattr(connection, "driver_connection", connection)
-        if _is_direct(connection, driver):
+        if _settled(connection, driver):
             driver.prepare_threshold = PREPARE_AFTER
             record.info[_PLANNED] = steady()
 
@@ -51,10 +57,17 @@ def prepare_on(engine: Engine, *, steady: Callable[[], float] = monotonic) -> No
     event.listen(engine, "begin", begun)
 
 
-def _is_direct(connection: Any, driver: Any) -> bool:
+def _settled(connection: Any, driver: Any) -> bool:
+    """Whether the session is ours alone; if so, it has been given its limit."""
     cursor = connection.cursor()
-    cursor.execute("SELECT pg_backend_pid()")
-    (own,) = cursor.fetchone()
+    cursor.execute(
+        "SELECT pg_backend_pid(), "
+        f"set_config('idle_in_transaction_session_timeout', '{IDLE_SECONDS}s', false)"
+    )
+    direct = bool(cursor.fetchone()[0] == driver.info.backend_pid)
     cursor.close()
-    connection.rollback()
-    return bool(own == driver.info.backend_pid)
+    if direct:
+        connection.commit()
+    else:
+        connection.rollback()
+    return direct
