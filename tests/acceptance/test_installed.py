@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -71,17 +72,21 @@ def run(*argv: str | Path, **environ: str) -> str:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel as a release would be built."""
-    folder = tmp_path_factory.mktemp("wheel")
+    return built(ROOT, tmp_path_factory.mktemp("wheel"))
+
+
+def built(source: Path, folder: Path) -> Path:
+    """The wheel made of these sources, in this folder."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=ROOT,
+        cwd=source,
         env=clean_environment(),
         capture_output=True,
         timeout=60,
         check=True,
     )
-    [built] = folder.glob("*.whl")
-    return built
+    [wheel] = folder.glob("*.whl")
+    return wheel
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +124,21 @@ def test_the_wheel_holds_our_packages_and_nothing_else(wheel: Path) -> None:
     assert "signalpost/py.typed" in names
     scripts = {path.name for path in (ROOT / "migrations" / "versions").glob("*.py")}
     assert {f"signalpost/migrations/versions/{name}" for name in scripts} <= set(names)
+
+
+def test_the_image_is_built_of_files_that_suffice(wheel: Path, tmp_path: Path) -> None:
+    """What .dockerignore lets into an image makes the same wheel, but for the demo's strategy."""
+    context = tmp_path / "context"
+    context.mkdir()
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        if line.startswith("!"):
+            kept = ROOT / line[1:]
+            copy = shutil.copytree if kept.is_dir() else shutil.copy
+            copy(kept, context / kept.name)
+    held = [set(zipfile.ZipFile(one).namelist()) for one in (built(context, tmp_path), wheel)]
+    assert held[1] - held[0] == {
+        name for name in held[1] if name.startswith("signalpost/demo/strategy/")
+    }
 
 
 def test_what_runs_there_is_the_wheel(programs: Path) -> None:

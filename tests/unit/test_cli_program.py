@@ -96,7 +96,7 @@ def test_wrong_usage_is_2_and_failure_1(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err.splitlines() == [
         "signalpost: No such command 'no-such-command' (see signalpost --help)",
         (
-            "signalpost: Invalid value for '--limit': 'none' is not a valid integer range "
+            "signalpost: Invalid value for '--limit': 'none' is no whole number "
             "(see signalpost deliveries list --help)"
         ),
     ]

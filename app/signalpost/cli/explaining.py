@@ -24,11 +24,20 @@ _TELLTALES = (
     ("canceling statement due to", "PostgreSQL did not answer in time", "try again"),
 )
 
+# click names its types; people write numbers.
+_NUMBERS = {
+    "is not a valid integer range": "is no whole number",
+    "is not a valid float range": "is no number",
+}
+
 
 def explain(error: BaseException) -> str:
     """The one line for `error`."""
     if isinstance(error, click.ClickException):
-        return _one_line(error.format_message())
+        told = _one_line(error.format_message())
+        for clicks, ours in _NUMBERS.items():
+            told = told.replace(clicks, ours)
+        return told
     if isinstance(error, SignalpostError):
         return _one_line(str(error))
     if line := _database_line(error):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from signalpost.cli import values
 from signalpost.cli.completing import endpoint_names
 from signalpost.cli.joining import (
     actor,
@@ -32,8 +33,18 @@ def _what_options(command: Any) -> Any:
         click.option(
             "--endpoint", metavar="NAME", shell_complete=endpoint_names, help="Only to this one."
         ),
-        click.option("--instrument", metavar="GLOB", help="Only these, such as 'EUR*'."),
-        click.option("--producer", metavar="ID", help="Only what this strategy enqueues."),
+        click.option(
+            "--instrument",
+            type=values.instrument_glob,
+            metavar="GLOB",
+            help="Only these, such as 'EUR*'.",
+        ),
+        click.option(
+            "--producer",
+            type=values.producer_id,
+            metavar="ID",
+            help="Only what this strategy enqueues.",
+        ),
     ):
         command = option(command)
     return command
@@ -102,6 +113,8 @@ def pause(
     click.echo(f"{len(held.deliveries)} deliveries wait for the resume")
     if held.exits:
         note(f"{held.exits} of them are exits; --entries-only would let them through")
+    if (producer or instrument) and not held.deliveries:
+        note("is the name right? `signalpost deliveries list` shows those that were used")
 
 
 @click.command(

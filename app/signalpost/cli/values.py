@@ -15,6 +15,7 @@ __all__ = [
     "chosen_id",
     "id_range",
     "instrument",
+    "instrument_glob",
     "life",
     "moment",
     "producer_id",
@@ -94,6 +95,16 @@ def instrument(text: str) -> str:
     if not re.fullmatch(r"[A-Z0-9._-]{2,20}", text):
         raise click.BadParameter(
             f"{text!r} is no instrument: 2 to 20 capital letters, digits, dots and hyphens"
+        )
+    return text
+
+
+def instrument_glob(text: str) -> str:
+    """A pattern of instruments; one that fits none would do nothing, in silence."""
+    if not re.fullmatch(r"[A-Z0-9._*?-]{1,20}", text):
+        raise click.BadParameter(
+            f"{text!r} fits no instrument: 1 to 20 capital letters, digits, dots and hyphens, "
+            "with * for any and ? for one of them"
         )
     return text
 

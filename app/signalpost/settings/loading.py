@@ -157,7 +157,7 @@ def _rule(problem: ErrorDetails) -> str:
         case "string_pattern_mismatch":
             return "must be 1 to 64 letters, digits, underscores and hyphens"
         case "greater_than":
-            return f"must be above {context['gt']}"
+            return f"must be above {context['gt']:g}"
         case "greater_than_equal" | "less_than_equal":
             limit: Any = context.get("ge", context.get("le"))
             return f"must be {int(limit)} or {'more' if 'ge' in context else 'less'}"

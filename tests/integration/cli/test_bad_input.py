@@ -294,7 +294,26 @@ TABLE: dict[str, Bad] = {
     "span of nothing": Bad(
         ("endpoint", "set", "desk", "--ttl", "soon"), "'--ttl'", "such as 30", code=2
     ),
-    "unknown command": Bad(("deliver",), "No such command", "--help", code=2),
+    "unknown command": Bad(("stat",), "No such command", "Did you mean 'status'?", code=2),
+    "port in words": Bad(("up", "--flower-port", "x"), "is no whole number", "--help", code=2),
+    "share in words": Bad(("receiver", "--fail-rate", "x"), "is no number", "--help", code=2),
+    "pause of no instrument": Bad(
+        ("pause", "--instrument", "eur*"), "'eur*' fits no instrument", "capital letters", code=2
+    ),
+    "pause of no producer": Bad(
+        ("pause", "--producer", "momentum 1"), "'--producer'", "must be 1 to 64 letters", code=2
+    ),
+    "resume of no instrument": Bad(
+        ("resume", "--instrument", "aapl"), "'aapl' fits no instrument", "capital letters", code=2
+    ),
+    "secret's file that is not there": Bad(
+        ("endpoint", "add", "x", PUBLIC, "--secret-file", "nofile"),
+        "secret's file nofile cannot be read",
+        "No such file",
+    ),
+    "life of nothing in the settings": with_settings(
+        "SIGNAL_TTL_SECONDS must be above 0", "above 0", SIGNAL_TTL_SECONDS="0"
+    ),
     "wrong number in the settings": with_settings(
         "MAX_RETRIES must be", "a whole number", MAX_RETRIES=PRIVATE
     ),

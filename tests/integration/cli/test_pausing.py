@@ -63,3 +63,15 @@ def test_two_scopes_at_once_are_refused(operator: Operator) -> None:
     refused = operator.run("pause", "--producer", "a", "--instrument", "B*")
     assert refused.exit_code == 2
     assert "name one of" in refused.stderr
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_pause_of_nothing_known_asks_for_the_name(operator: Operator) -> None:
+    """A slip of the pen in the kill switch is not taken for a pause that works."""
+    nothing = operator.run("pause", "--producer", "momentum-l")
+    holds = operator.run("pause", "--instrument", "A*")
+
+    assert nothing.exit_code == holds.exit_code == 0
+    assert "0 deliveries wait" in nothing.stdout
+    assert "is the name right? `signalpost deliveries list`" in nothing.stderr
+    assert "is the name right?" not in holds.stderr

@@ -45,6 +45,10 @@ def given_secret(secret_file: Path | None, secret_stdin: bool) -> str | None:
             return sys.stdin.readline().strip("\r\n")
     except UnicodeDecodeError:
         raise click.ClickException("the secret is not text in UTF-8; write it anew") from None
+    except OSError as error:
+        raise click.ClickException(
+            f"the secret's file {secret_file} cannot be read: {error.strerror}"
+        ) from None
     return None
 
 
