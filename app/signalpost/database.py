@@ -28,7 +28,7 @@ __all__ = [
     "sync_engine",
 ]
 
-REVISION = "0006"
+REVISION = "0007"
 """The migration that this code was written for; a test holds it to the newest file there is."""
 
 DATABASE_TROUBLE = (SQLAlchemyError, OSError, TimeoutError)

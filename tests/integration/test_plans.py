@@ -13,7 +13,7 @@ from signalpost.repository.cancelling import CANCELLABLE
 from signalpost.repository.changes import lines_since
 from signalpost.repository.overview import overview
 from signalpost.repository.reading import database_time
-from signalpost.repository.replaying import REPLAYABLE
+from signalpost.repository.replaying import REPLAYABLE, replay
 from signalpost.repository.selecting import Selection, select_ids
 from tests import rows
 
@@ -132,6 +132,8 @@ def test_no_hot_statement_reads_the_finished_rows(full_outbox: Engine) -> None:
             c, database_time(c), [WORKER], Selection(producer="tests"), most=100
         ),
         "prune": lambda c: pruning.prune_finished(c, retention_days=30, limit=500),
+        "prune untaken": lambda c: pruning.prune_untaken(c, retention_days=30, limit=500),
+        "judge": lambda c: replay(c, [WORKER], actor="tests", dry_run=True),
     }
     large = {"deliveries", "signals", "attempts", "alerts"}
     for name, work in hot.items():

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, select, text
 from signalpost.core.lifecycle import Status
 from signalpost.models import AuditRow
 from signalpost.repository import naming
+from signalpost.repository.enqueueing import Life, NewSignal, Way, enqueue
 from signalpost.repository.replaying import Replay, replay
 from tests import rows
 from tests.processes import wait_for
@@ -44,6 +45,19 @@ def replay_one(conn: Connection, delivery_id: UUID, **options: Any) -> Replay:
 def audit(conn: Connection) -> list[Mapping[str, Any]]:
     table = AuditRow.__table__
     return [dict(row) for row in conn.execute(select(table).order_by(table.c.id)).mappings()]
+
+
+def new_signal() -> NewSignal:
+    signal_id = uuid4()
+    return NewSignal(
+        id=signal_id,
+        key=str(signal_id),
+        body=b"{}",
+        instrument="AAPL",
+        side="buy",
+        action="open",
+        expires_at=None,
+    )
 
 
 def in_seconds(conn: Connection, seconds: float) -> datetime:
@@ -156,6 +170,66 @@ def test_a_life_that_is_not_over_stays(conn: Connection) -> None:
 
     assert rows.delivery(conn, alive)["expires_at"] == later
     assert rows.delivery(conn, forever)["expires_at"] is None
+
+
+@pytest.mark.parametrize("status", ["pending", "delivered", "dead", "cancelled"])
+def test_what_a_newer_signal_has_taken_the_key_of_needs_a_word(
+    conn: Connection, status: str
+) -> None:
+    """An older plan is not sent after a newer one, whatever became of that, unless asked for."""
+    desk, floor = rows.add_endpoint(conn, name="desk"), rows.add_endpoint(conn, name="floor")
+    signals = [rows.add_signal(conn) for _ in range(2)]
+    plan: dict[str, Any] = {"endpoint_id": desk, "supersede_key": "entry"}
+    old = dead_letter(conn, **plan, signal_id=signals[0])
+    elsewhere = dead_letter(conn, supersede_key="entry", endpoint_id=floor, signal_id=signals[0])
+    other = dead_letter(conn, supersede_key="exit", endpoint_id=desk)
+    newer = rows.add_delivery(conn, **plan, signal_id=signals[1], status=status)
+
+    looked = replay(conn, [old, elsewhere, other], actor="user me", dry_run=True)
+    refused = replay_one(conn, old)
+    accepted = replay_one(conn, old, even_superseded=True)
+
+    assert [one.outdated for one in looked] == [True, False, False]
+    assert looked[0] == refused
+    assert refused.needs == ("--even-superseded",)
+    assert "a newer signal" in (refused.refusal or "")
+    assert accepted.refusal is None
+    if status == "dead":
+        assert replay_one(conn, newer).refusal is None
+
+
+def test_a_key_is_each_producer_s_own(conn: Connection) -> None:
+    """Another producer's newer signal of the same key takes nobody's place."""
+    plan: dict[str, Any] = {"endpoint_id": rows.add_endpoint(conn), "supersede_key": "entry"}
+    old = dead_letter(conn, **plan, signal_id=rows.add_signal(conn, producer_id="one"))
+    rows.add_delivery(conn, **plan, signal_id=rows.add_signal(conn, producer_id="two"))
+
+    assert replay_one(conn, old).refusal is None
+
+
+def test_of_a_replay_and_a_newer_signal_at_once_one_sees_the_other(engine: Engine) -> None:
+    """A replay that comes while the newer signal is being enqueued waits, and is refused then."""
+    way, life = Way(supersede_key="entry"), Life(default_ttl_seconds=600)
+    with engine.begin() as conn:
+        rows.add_endpoint(conn, name="desk")
+        enqueue(conn, "tests", [new_signal()], life=life, way=way)
+        [old] = conn.execute(text("SELECT id FROM signalpost.deliveries")).scalars()
+        conn.execute(
+            text("UPDATE signalpost.deliveries SET status = 'dead', next_attempt_at = NULL")
+        )
+    answers: list[Replay] = []
+
+    def work() -> None:
+        with engine.begin() as conn:
+            answers.append(replay_one(conn, old))
+
+    with engine.begin() as producer:
+        enqueue(producer, "tests", [new_signal()], life=life, way=way)
+        thread = threading.Thread(target=work)
+        thread.start()
+        wait_until_blocked(engine)
+    thread.join(10)
+    assert [one.needs for one in answers] == [("--even-superseded",)]
 
 
 def test_an_endpoint_that_was_removed_takes_nothing(conn: Connection) -> None:

@@ -222,6 +222,7 @@ class Trading(RuleBasedStateMachine):
                 actor="tests",
                 even_unknown=True,
                 even_expired_ttl_seconds=60,
+                even_superseded=number % 2 == 0,
                 now=self.now,
             )
         self.touched.add(one)

@@ -140,7 +140,12 @@ class Storm:
     def replay(self, connection: Connection, chance: random.Random) -> None:
         some = _some(connection, chance.choice(["dead", "expired"]), chance, 5)
         replaying.replay(
-            connection, some, actor="storm", even_unknown=True, even_expired_ttl_seconds=60
+            connection,
+            some,
+            actor="storm",
+            even_unknown=True,
+            even_expired_ttl_seconds=60,
+            even_superseded=chance.random() < 0.5,
         )
         placing.unblock(connection, _some(connection, "dead", chance, 2))
 

@@ -59,6 +59,11 @@ __all__ = ["replay"]
 )
 @click.option("--even-expired", is_flag=True, help="Also those past their expiry; needs --ttl.")
 @click.option("--ttl", type=values.life, metavar="SPAN", help="Their new life, such as 300 or 5m.")
+@click.option(
+    "--even-superseded",
+    is_flag=True,
+    help="Also those with a supersede key that a newer signal has; they come after it.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would happen.")
 @yes_option
 @json_option
@@ -74,6 +79,7 @@ def replay(
     even_unknown: bool,
     even_expired: bool,
     ttl: float | None,
+    even_superseded: bool,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -83,8 +89,9 @@ def replay(
     """Put dead letters back to be sent, with a fresh budget of retries.
 
     Name them by ids, or choose them by a filter. By a filter, those that the receiver may have
-    executed and those past their expiry are left out and counted, unless asked for. By ids, the
-    exit code is 1 where one was refused; the others are replayed all the same.
+    executed, those past their expiry and those whose supersede key a newer signal has are left out
+    and counted, unless asked for. By ids, the exit code is 1 where one was refused; the others are
+    replayed all the same.
     """
     if even_expired != (ttl is not None):
         raise click.UsageError("--even-expired and --ttl belong together")
@@ -101,6 +108,7 @@ def replay(
         "why": reason,
         "even_unknown": even_unknown,
         "even_expired_ttl_seconds": ttl,
+        "even_superseded": even_superseded,
     }
     with open_engine(settings) as engine:
         ids = _meant(engine, deliveries, reason_is, filters)

@@ -32,7 +32,10 @@ class SignalRow(Base):
     """One trading instruction: its bytes as they go out, and the labels that operators may see."""
 
     __tablename__ = "signals"
-    __table_args__ = (UniqueConstraint("producer_id", "idempotency_key"),)
+    __table_args__ = (
+        UniqueConstraint("producer_id", "idempotency_key"),
+        Index("ix_signals_created", "created_at"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     producer_id: Mapped[str]
@@ -109,6 +112,13 @@ class DeliveryRow(Base):
             "endpoint_id",
             "supersede_key",
             postgresql_where=text("supersede_key IS NOT NULL AND status IN ('pending', 'sending')"),
+        ),
+        Index(
+            "ix_deliveries_superseders",
+            "endpoint_id",
+            "supersede_key",
+            "position",
+            postgresql_where=text("supersede_key IS NOT NULL"),
         ),
         Index("ix_deliveries_expiring", "expires_at", postgresql_where=text("status = 'pending'")),
         Index(

@@ -36,12 +36,15 @@ class Replay:
     side: str | None = None
     signal_id: UUID | None = None
     maybe_received: bool = False
+    outdated: bool = False
+    """A newer signal with its supersede key has been enqueued since."""
     expires_at: datetime | None = None
     """Of the delivery afterwards."""
 
 
 EVEN_UNKNOWN = "--even-unknown"
 EVEN_EXPIRED = "--even-expired --ttl SPAN"
+EVEN_SUPERSEDED = "--even-superseded"
 
 _WHY = {
     EVEN_UNKNOWN: (
@@ -49,12 +52,21 @@ _WHY = {
         "ask the receiver, then replay with --even-unknown"
     ),
     EVEN_EXPIRED: "its life is over; --even-expired --ttl SPAN gives it a new one",
+    EVEN_SUPERSEDED: (
+        "a newer signal has its supersede key, and this one would come after it; "
+        "--even-superseded sends it all the same"
+    ),
 }
 
 _SELECT = """
 SELECT d.id, d.signal_id, d.status, d.reason, d.maybe_received, d.expires_at, d.spent, d.replays,
     e.name AS endpoint, e.removed_at, s.instrument, s.side,
-    COALESCE(CAST(:now AS timestamptz), statement_timestamp()) AS now
+    COALESCE(CAST(:now AS timestamptz), statement_timestamp()) AS now,
+    EXISTS (
+        SELECT FROM signalpost.deliveries n
+        JOIN signalpost.signals ns ON ns.id = n.signal_id AND ns.producer_id = s.producer_id
+        WHERE n.endpoint_id = d.endpoint_id AND n.supersede_key = d.supersede_key
+          AND n.position > d.position) AS outdated
 FROM signalpost.deliveries d
 JOIN signalpost.signals s ON s.id = d.signal_id
 JOIN signalpost.endpoints e ON e.id = d.endpoint_id
@@ -64,6 +76,18 @@ ORDER BY d.id
 
 _LOOK = text(_SELECT)
 _LOCK = text(_SELECT + "FOR UPDATE OF d")
+
+# As a call of the producer's with that key does, and before any row is locked, as it does too: of
+# a replay and a newer signal at once, one sees the other.
+_LOCK_SUPERSEDE_KEYS = text("""
+SELECT pg_advisory_xact_lock(lock) FROM (
+    SELECT DISTINCT hashtextextended(
+        concat_ws(' ', 'signalpost', s.producer_id, d.supersede_key), 0) AS lock
+    FROM signalpost.deliveries d JOIN signalpost.signals s ON s.id = d.signal_id
+    WHERE d.id = ANY(CAST(:ids AS uuid[])) AND d.supersede_key IS NOT NULL
+      AND d.status IN ('dead', 'expired')
+    ORDER BY lock) keys
+""")
 
 _PUT_BACK = text("""
 UPDATE signalpost.deliveries d
@@ -84,6 +108,7 @@ def replay(
     why: str = "",
     even_unknown: bool = False,
     even_expired_ttl_seconds: float | None = None,
+    even_superseded: bool = False,
     dry_run: bool = False,
     now: datetime | None = None,
 ) -> list[Replay]:
@@ -99,10 +124,14 @@ def replay(
         why: the person's reason, for the audit trail.
         even_unknown: also those that the receiver may have executed.
         even_expired_ttl_seconds: also those past their expiry, which get this much new life.
+        even_superseded: also those with a supersede key that a newer signal has, so that the
+            older comes after the newer.
         dry_run: change nothing, only say what would happen.
         now: the moment to count from instead of database time.
     """
     wanted = list(dict.fromkeys(delivery_ids))
+    if not dry_run and not even_superseded:
+        conn.execute(_LOCK_SUPERSEDE_KEYS, {"ids": wanted})
     rows = conn.execute(_LOOK if dry_run else _LOCK, {"ids": wanted, "now": now})
     found = {row.id: row for row in rows}
     answers = [
@@ -110,6 +139,7 @@ def replay(
             found.get(delivery_id),
             delivery_id,
             even_unknown=even_unknown,
+            even_superseded=even_superseded,
             ttl_seconds=even_expired_ttl_seconds,
         )
         for delivery_id in wanted
@@ -121,7 +151,12 @@ def replay(
 
 
 def _judge(
-    row: Row[Any] | None, delivery_id: UUID, *, even_unknown: bool, ttl_seconds: float | None
+    row: Row[Any] | None,
+    delivery_id: UUID,
+    *,
+    even_unknown: bool,
+    even_superseded: bool,
+    ttl_seconds: float | None,
 ) -> Replay:
     if row is None:
         return Replay(delivery_id, "there is no delivery of this id")
@@ -138,6 +173,7 @@ def _judge(
         needs = (
             *([EVEN_UNKNOWN] if row.maybe_received and not even_unknown else []),
             *([EVEN_EXPIRED] if over and ttl_seconds is None else []),
+            *([EVEN_SUPERSEDED] if row.outdated and not even_superseded else []),
         )
         refusal = "; ".join(_WHY[need] for need in needs) or None
     expires_at = row.expires_at
@@ -154,6 +190,7 @@ def _judge(
         side=row.side,
         signal_id=row.signal_id,
         maybe_received=row.maybe_received,
+        outdated=row.outdated,
         expires_at=expires_at,
     )
 
