@@ -23,7 +23,7 @@ SERVICE_VARIABLES := $(filter \
 CLEAN := env -u PYTHONDONTWRITEBYTECODE $(addprefix -u ,$(SERVICE_VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test cover chaos check fmt docs screenshots lock clean
+.PHONY: help demo up test cover chaos bench check fmt docs screenshots lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ cover: check ## run every test and count branch coverage, worker processes inclu
 
 chaos: $(STAMP) ## break everything for MINUTES=5 by SEED=n, and hold all ledgers together
 	@$(CLEAN) $(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+bench: $(STAMP) ## measure signalpost beside its peers (QUICK=1: in 3 minutes); peers are installed once
+	@$(CLEAN) $(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(ARGS)
 
 check: $(STAMP) ## lint, format, types and generated pages, without changing a file
 	@failed=; \
