@@ -1,9 +1,10 @@
-"""What docs/producing.md and docs/receiving.md show does what they say, run as it stands there."""
+"""What docs/producing.md, trading.md and receiving.md show does what they say, run as it is."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +13,14 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from signalpost import Producer, Signal
 from signalpost.core.signing import Outgoing, secret_bytes, sign
 from signalpost.models import AuditRow
+from signalpost.repository.claims import claim_due
 from signalpost.repository.endpoints import NewEndpoint, add_endpoint, new_secret
 from signalpost.repository.evidence import gather
 from signalpost.secretbox import SecretBox
@@ -91,6 +93,36 @@ def test_the_producing_page_works(
     shown["enqueue_surely"](producer, _signal(7))
     assert deliveries() == 21
     asyncio.run(_sent_directly(shown, monkeypatch, capsys))
+
+
+def test_the_trading_page_works(
+    producer: Producer, engine: Engine, shown_on: Callable[[str], Shown]
+) -> None:
+    """A better plan ends the first one that waits; an exit takes back its entry and goes first."""
+    shown = shown_on("docs/trading.md")
+
+    def standing() -> Counter[tuple[str, int]]:
+        with engine.begin() as connection:
+            statement = "SELECT status, priority FROM signalpost.deliveries"
+            return Counter(
+                (row.status, row.priority) for row in connection.execute(text(statement))
+            )
+
+    shown["replan"](producer, _signal(1), _signal(2))
+    assert standing() == {("superseded", 0): 2, ("pending", 0): 2}
+    shown["leave"](producer, _signal(3), _signal(4))
+    assert standing() == {("superseded", 0): 4, ("pending", 0): 2, ("pending", 1): 2}
+    with engine.begin() as connection:
+        # An exit never overtakes its own instrument, so what was planned before goes first.
+        for priority in (0, 1):
+            found = claim_due(connection, worker_id=uuid4(), limit=9).claims
+            assert [claim.priority for claim in found] == [priority] * 2
+            connection.execute(
+                text(
+                    "UPDATE signalpost.deliveries SET status = 'delivered', claim_id = NULL"
+                    " WHERE status = 'sending'"
+                )
+            )
 
 
 async def _sent_directly(
