@@ -62,7 +62,7 @@ def test_a_rate_binds_across_all_claimers(engine: Engine) -> None:
     with engine.begin() as connection:
         endpoint_id = rows.add_endpoint(connection, rate_per_second=50)
         fill(connection, endpoint_id, 300)
-    ends = time.monotonic() + 2.5
+    ends = time.monotonic() + 1.5
     moments: list[datetime] = []
 
     def work() -> None:
@@ -77,8 +77,23 @@ def test_a_rate_binds_across_all_claimers(engine: Engine) -> None:
     second = timedelta(seconds=1)
     most = max(sum(1 for m in moments if one <= m < one + second) for one in moments)
     assert most <= 55
-    # Used as well, as far as a busy machine lets it.
-    assert len(moments) >= 60
+    assert moments
+
+
+def test_a_rate_is_used_to_the_full(engine: Engine) -> None:
+    """Whoever looks every 10 ms gets all that the rate allows, by the clock of the claims."""
+    with engine.begin() as connection:
+        endpoint_id = rows.add_endpoint(connection, rate_per_second=50)
+        fill(connection, endpoint_id, 150)
+        begin = rows.database_now(connection)
+        moments: list[datetime] = []
+        for step in range(200):
+            now = begin + timedelta(milliseconds=10 * step)
+            found = claims.claim_due(connection, worker_id=uuid4(), limit=50, now=now)
+            moments.extend(claim.claimed_at for claim in found.claims)
+    assert 98 <= len(moments) <= 102, "fifty a second, and what may be ahead at the start"
+    second = timedelta(seconds=1)
+    assert max(sum(1 for m in moments if one <= m < one + second) for one in moments) <= 52
 
 
 def test_a_claim_serves_the_least_loaded_first_and_no_endpoint_gets_all(engine: Engine) -> None:
@@ -194,18 +209,25 @@ async def test_a_slow_endpoint_does_not_delay_another_one(
     ):
         with engine.begin() as connection:
             one = rows.add_endpoint(connection, url=stuck.url, secret_ciphertext=SEALED)
-            fill(connection, one, 200)
             two = rows.add_endpoint(connection, url=healthy.url, secret_ciphertext=SEALED)
+
+        async def fifty() -> float:
+            known = len(healthy.seen)
+            with engine.begin() as connection:
+                fill(connection, two, 50)
+            began = time.monotonic()
+            rig.engine.look(0.0)
+            await healthy.wait_for(known + 50)
+            return time.monotonic() - began
+
+        alone = await fifty()
+        with engine.begin() as connection:
+            fill(connection, one, 200)
         rig.engine.look(0.0)
         await stuck.wait_for(18)
-        with engine.begin() as connection:
-            fill(connection, two, 50)
-        began = time.monotonic()
-        rig.engine.look(0.0)
-        await healthy.wait_for(5)
-        # Well before the rescue would have found them.
-        assert time.monotonic() - began < 1.5
-        await healthy.wait_for(50)
+        beside = await fifty()
+        # Most of the window is taken, so it is less quick; the rescue would take more than 2 s.
+        assert beside < 4 * alone + 0.5, f"alone {alone:.2f} s, beside {beside:.2f} s"
         assert len(stuck.seen) <= 20
         release.set()
         await stuck.wait_for(200)
