@@ -180,7 +180,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--scale", type=_sizes, help="finished rows, by comma, from few to many")
     parser.add_argument("--out", type=Path, default=Path("build"), help="where the report goes")
     asked = parser.parse_args(argv)
-    asked.seconds = asked.seconds or (0.8 if asked.quick else 2.0)
+    asked.seconds = asked.seconds or (0.5 if asked.quick else 2.0)
     asked.systems = asked.systems or (QUICK if asked.quick else WHOLE)
     asked.cases = asked.cases or (("fast", "slow", "latency-50") if asked.quick else tuple(CASES))
     asked.scale = asked.scale or ([10_000, 50_000] if asked.quick else [10_000, 100_000, 1_000_000])

@@ -165,7 +165,7 @@ def _claim_ms(visit: Visit) -> float:
 
 
 def _on_database(visit: Visit, act: Callable[[Connection], object]) -> None:
-    engine = sync_engine(visit.environment[feeding.DATABASE], prepared=True)
+    engine = sync_engine(visit.environment[feeding.DATABASE], busy=True)
     try:
         with engine.connect() as connection:
             act(connection)

@@ -36,6 +36,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Look and act": {
         "status": ("status", "The whole system on one screen."),
         "doctor": ("doctor", "Look at all that a delivery needs, and say what to do."),
+        "bench": ("benching", "Measure the running system, with signals of its own."),
         "health": ("health", "Ask a worker of this machine whether it is well."),
         "deliveries": ("deliveries", "Deliveries: list them, or tell the story of one."),
         "replay": ("replaying", "Put dead letters back to be sent."),

@@ -42,6 +42,23 @@ WHERE id IN (
     FOR UPDATE SKIP LOCKED)
 """)
 
+# However young, and waiting ones as well: only for a producer that somebody made for one run.
+_FORGET = text("""
+DELETE FROM signalpost.deliveries
+WHERE id IN (
+    SELECT d.id FROM signalpost.signals s
+    JOIN signalpost.deliveries d ON d.signal_id = s.id
+    WHERE s.producer_id = :producer_id
+      AND d.status <> 'sending'
+      AND NOT EXISTS (
+        SELECT FROM signalpost.alerts a WHERE a.delivery_id = d.id AND a.sent_at IS NULL)
+    LIMIT :limit
+    FOR UPDATE OF d SKIP LOCKED)
+RETURNING signal_id
+""")
+
+_SIGNALS_OF = text("SELECT count(*) FROM signalpost.signals WHERE producer_id = :producer_id")
+
 _PRUNE_NOTICES = text("""
 DELETE FROM signalpost.alerts
 WHERE id IN (
@@ -76,6 +93,21 @@ def prune_untaken(connection: Connection, *, retention_days: int, limit: int) ->
         return 0
     values = {"days": retention_days, "limit": limit}
     return connection.execute(_PRUNE_UNTAKEN, values).rowcount
+
+
+def forget_producer(connection: Connection, producer_id: str, *, limit: int) -> int:
+    """Delete up to ``limit`` deliveries of a producer, finished or not, and their signals.
+
+    What is being sent at this moment stays, and what an alert has still to tell of.
+
+    Returns:
+        How many signals of the producer are left.
+    """
+    values = {"producer_id": producer_id, "limit": limit}
+    signal_ids = list(connection.execute(_FORGET, values).scalars())
+    if signal_ids:
+        connection.execute(_PRUNE_SIGNALS, {"ids": list(set(signal_ids))})
+    return int(connection.execute(_SIGNALS_OF, {"producer_id": producer_id}).scalar_one())
 
 
 def prune_notices(connection: Connection, *, retention_days: int, limit: int) -> int:
