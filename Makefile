@@ -35,8 +35,11 @@ demo: $(STAMP) ## show a strategy's signals being delivered, retried and alerted
 up: $(STAMP) ## run the whole stack in this terminal
 	@$(BIN)/signalpost up $(ARGS)
 
-test: check ## run every check and every test
-	@$(CLEAN) $(BIN)/python -m pytest -q -n $(JOBS) $(ARGS)
+# Side by side: tests wait a lot, and the checks take only what they leave.
+test: $(STAMP) ## run every check and every test
+	@nice $(MAKE) --no-print-directory check & checked=$$!; \
+		$(CLEAN) $(BIN)/python -m pytest -q -n $(JOBS) $(ARGS); tested=$$?; \
+		wait $$checked && exit $$tested
 
 cover: check ## run every test and count branch coverage, worker processes included (slow)
 	@$(CLEAN) $(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=term \
@@ -82,11 +85,13 @@ clean: ## remove the virtual environment and everything that tools left behind
 LOCK = $(BIN)/uv pip compile -q --no-config --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command 'make lock'
 
+# Compiled on all cores, which pip does on one; what is not meant for this Python is left as it is.
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || { $(FIND_PYTHON); echo "Setting up $(VENV) (once, about a minute)" \
 		&& $$found -m venv $(VENV); }
-	@$(PIP) install --no-deps --require-hashes -r requirements.lock
+	@$(PIP) install --no-compile --no-deps --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 	@touch $@
 
 # The first interpreter that runs and is new enough; a version manager's shim may do neither.

@@ -120,6 +120,7 @@ def schedule(
     """
     chance = random.Random(seed)
     faults: list[Fault] = []
+    busy: dict[str, float] = {}
     at = calm
     bag: list[str] = []
     while at < length - calm:
@@ -129,11 +130,12 @@ def schedule(
         kind = BY_NAME[bag.pop()]
         seconds = round(chance.uniform(kind.shortest, kind.longest), 2)
         fault = Fault(round(at, 2), kind.name, seconds, len(faults))
-        busy = [f.end for f in faults if f.victim == fault.victim]
-        if max(busy, default=0.0) + 1 > fault.at:
-            fault = replace(fault, at=round(max(busy) + 1, 2))
+        free = busy.get(fault.victim, 0.0) + 1
+        if free > fault.at:
+            fault = replace(fault, at=round(free, 2))
         if fault.at < length - calm:
             faults.append(fault)
+            busy[fault.victim] = fault.end
         at += chance.uniform(0.5, 1.5) * every
     return sorted(faults, key=lambda fault: fault.at)
 

@@ -30,41 +30,48 @@ def test_a_worker_wants_redis_and_fitting_options(bystander: Operator) -> None:
     assert beat.exit_code == 2
 
 
-def test_a_worker_becomes_celery(operator: Operator, endpoint: str, engine: Engine) -> None:
-    """`worker` is Celery itself in the same process, and ends well on SIGTERM."""
-    with operator.program("worker", "--role", "deliver", "--concurrency", "2") as worker:
-        worker.wait_for_line("ready")
-        with engine.connect() as conn:
-            name = conn.scalar(text("SELECT name FROM signalpost.workers"))
-        assert str(name).endswith(f":{worker.pid}")
-        worker.send(signal.SIGTERM)
-        assert worker.wait() == 0
-
-
-def test_ctrl_c_is_how_a_role_ends(operator: Operator) -> None:
-    """Each role ends in order on Ctrl-C, as on SIGTERM, and says 0: it has done what it should."""
+def test_a_role_becomes_celery_and_ends_on_ctrl_c(operator: Operator, engine: Engine) -> None:
+    """Each role is Celery itself in the same process; it ends in order on Ctrl-C, as on SIGTERM,
+    and says 0: it has done what it should. Flower lets nobody in without the password, which is
+    made and told where none is set.
+    """
     port = free_port()
     words = {
         "deliver": (("--concurrency", "2"), "ready"),
         "ops": (("--concurrency", "1"), "ready"),
         "beat": ((), "beat: Starting"),
-        "flower": ((), "its password"),
+        "flower": ((), r"user is signalpost, its password for this run (\S+)"),
     }
     with ExitStack() as running:
         programs = {}
         for role, (more, _) in words.items():
             program = operator.program("worker", "--role", role, *more, FLOWER_PORT=str(port))
             programs[role] = running.enter_context(program)
-        for role, (_, ready) in words.items():
-            programs[role].wait_for_line(ready, 60)
+        told = {role: programs[role].wait_for_line(line, 60) for role, (_, line) in words.items()}
         # Flower names its password before it is Flower.
         wait_for(lambda: listens(port), 60, "Flower")
+        with engine.connect() as conn:
+            name = conn.scalar(text("SELECT name FROM signalpost.workers"))
+        answers = flower_answers(port, told["flower"][1])
         for program in programs.values():
             program.send(signal.SIGINT)
         ends = {role: program.wait(60) for role, program in programs.items()}
 
+    assert str(name).endswith(f":{programs['deliver'].pid}")
+    assert answers["nobody"] == answers["wrong"] == 401
+    assert answers["told"] < 400
     assert ends == dict.fromkeys(words, 0)
     assert not any("Traceback" in program.output for program in programs.values())
+
+
+def flower_answers(port: int, password: str) -> dict[str, int]:
+    known = {
+        "nobody": None,
+        "wrong": ("signalpost", "battery"),
+        "told": ("signalpost", password),
+    }
+    with httpx.Client(trust_env=False, base_url=f"http://127.0.0.1:{port}") as client:
+        return {who: client.get("/", auth=auth).status_code for who, auth in known.items()}
 
 
 def listens(port: int) -> bool:
@@ -76,26 +83,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def test_flower_makes_a_password_where_there_is_none(bystander: Operator) -> None:
-    """Flower lets nobody in without the password, which is made and told where none is set."""
-    port = free_port()
-    with bystander.program("worker", "--role", "flower", FLOWER_PORT=str(port)) as flower:
-        password = flower.wait_for_line(r"user is signalpost, its password for this run (\S+)")[1]
-        url = f"http://127.0.0.1:{port}/"
-        with httpx.Client(trust_env=False) as client:
-
-            def answers() -> bool:
-                try:
-                    return client.get(url).status_code == 401
-                except httpx.TransportError:
-                    return False
-
-            wait_for(answers)
-            assert client.get(url, auth=("signalpost", password)).status_code < 400
-            wrong = client.get(url, auth=("signalpost", "battery"))
-        assert wrong.status_code == 401
 
 
 def request_of(secret: str, port: int, delivery_id: str) -> tuple[bytes, dict[str, str]]:
