@@ -7,6 +7,7 @@ import secrets
 import sys
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import click
 
@@ -102,7 +103,11 @@ def _flower(data: Path | None) -> dict[str, str]:
         "signalpost receiver --secret-file desk.secret --delay 2s --drop --fail-rate 0.1",
     )
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="To listen on; else that of the endpoint's URL, if it leads to this machine, else 8000.",
+)
 @secret_options
 @click.option(
     "--endpoint",
@@ -137,7 +142,7 @@ def _flower(data: Path | None) -> dict[str, str]:
 @debug_option
 def receiver(
     *,
-    port: int,
+    port: int | None,
     secret_file: Path | None,
     secret_stdin: bool,
     endpoint: str | None,
@@ -167,8 +172,22 @@ def receiver(
             raise click.UsageError("--endpoint brings its own secret")
         secrets, url = _of_endpoint(endpoint, data)
         public_url = public_url or url
+        own = _local_port(url)
+        if own is not None and port not in (None, 0, own):
+            note(
+                f"what is sent to {url} goes to port {own}, not to {port}; "
+                f"`signalpost endpoint set {endpoint} --url URL` changes that"
+            )
+        port = own if port is None else port
     manners = Manners(fail, fail_rate, status, drop, delay)
-    listen(Post(port, secrets, profile, public_url, book), manners)
+    listen(Post(8000 if port is None else port, secrets, profile, public_url, book), manners)
+
+
+def _local_port(url: str) -> int | None:
+    """The port that an endpoint's URL names on this machine; None where it leads elsewhere."""
+    parts = urlsplit(url)
+    here = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")
+    return (parts.port or 80) if here else None
 
 
 def _of_endpoint(name: str, data: Path | None) -> tuple[tuple[str, ...], str]:

@@ -166,13 +166,20 @@ def test_the_receiver_is_late_as_told(bystander: Operator) -> None:
 
 
 def test_the_receiver_stands_in_for_an_endpoint(operator: Operator) -> None:
-    """--endpoint takes secret and URL of an endpoint, so that what is sent there verifies."""
+    """--endpoint takes secret, URL and port of an endpoint, so that what is sent there arrives and
+    verifies.
+    """
     port = free_port()
     added = operator.json("endpoint", "add", "local", f"http://127.0.0.1:{port}/in")
-    with operator.program("receiver", "--endpoint", "local", "--port", str(port)) as receiver:
+    with operator.program("receiver", "--endpoint", "local") as receiver:
         receiver.wait_for_line("listening on")
         assert post(added["secret"], port, str(uuid4())) == 201
         taken = operator.run("receiver", "--port", str(port))
+        # Not here, since it is taken, and so elsewhere by mistake.
+        with operator.program(
+            "receiver", "--endpoint", "local", "--port", str(free_port())
+        ) as lost:
+            lost.wait_for_line(rf"goes to port {port}, not to \d+; `signalpost endpoint set local")
 
     assert added["secret"] not in receiver.output
     assert taken.exit_code == 1
