@@ -28,6 +28,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "endpoint set": ("desk", "--timeout", "10s"),
     "endpoint show": ("desk",),
     "endpoint test": ("desk",),
+    "bench": ("--yes",),
     "send": ("{signals}",),
     "status": (),
     "deliveries list": (),
@@ -102,7 +103,7 @@ def test_with_redis_away_everything_goes_on(operator: Operator) -> None:
     """No command fails for want of Redis; where deliveries come later for it, one line says so."""
     nobody = f"redis://:correct-horse@127.0.0.1:{free_port()}/0"
     for name in TO_ASK:
-        if name == "receiver":
+        if name in ("bench", "receiver"):  # they wait for somebody
             continue
         result = called(operator, name, REDIS_URL=nobody)
         assert result.exit_code == int(name in FAILS), result.output
