@@ -53,7 +53,6 @@ class Lease:
         self._database_origin: datetime | None = None
         self._round_trip = 0.0
         self.epoch = 0
-        self.clock_off_seconds = 0.0
 
     def renewed(self, *, sent_at: float, database_now: datetime) -> None:
         """Take a renewal's answer.
@@ -77,10 +76,6 @@ class Lease:
             self._unbroken_since = sent_at
         self._database_origin = origin
         self._round_trip = round_trip
-        wall = self._clocks.wall()
-        ahead = (wall - self.now()).total_seconds()
-        behind = (database_now - wall).total_seconds()
-        self.clock_off_seconds = max(ahead, behind, 0.0)
 
     def _jumped(self, origin: datetime, round_trip: float) -> bool:
         if self._database_origin is None:
@@ -116,6 +111,17 @@ class Lease:
     def renewed_seconds_ago(self) -> float | None:
         """Seconds since the last renewal that was answered had been sent; None before the first."""
         return None if self._renewed_at is None else self._clocks.steady() - self._renewed_at
+
+    @property
+    def clock_off_seconds(self) -> float:
+        """By how much the wall clock is off the database's at least, now; 0 before a renewal.
+
+        Asked for each request: a clock that is set between two renewals stamps no signature.
+        """
+        if self._database_origin is None:
+            return 0.0
+        ahead = (self._clocks.wall() - self.now()).total_seconds()
+        return max(ahead, -ahead - self._round_trip, 0.0)
 
     @property
     def clock_ok(self) -> bool:

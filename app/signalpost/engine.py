@@ -13,6 +13,7 @@ from signalpost.clock import Lease
 from signalpost.core.outcomes import Failure
 from signalpost.database import DATABASE_TROUBLE
 from signalpost.dispatch import Dispatcher
+from signalpost.holding import Holder
 from signalpost.intake import THREADS, Intake
 from signalpost.outbox import Outbox
 from signalpost.reports import SHUTTING_DOWN, Report, Tally
@@ -54,9 +55,16 @@ class Engine:
         self._shutdown_seconds = shutdown_seconds
         self.vigil = Vigil(outbox=outbox, lease=lease, dispatcher=dispatcher)
         self._window = Window(window_size, reserved=window_size // RESERVED_PART)
+        self._holder = Holder(
+            outbox=outbox,
+            dispatcher=dispatcher,
+            look=self.look,
+            announce_alerts=announce_alerts,
+        )
         self._intake = Intake(
             outbox=outbox,
             dispatcher=dispatcher,
+            holder=self._holder,
             lease=lease,
             window=self._window,
             closed=lambda: self.closed,
@@ -66,7 +74,12 @@ class Engine:
             threads=threads,
         )
         self._timers = Timers(self._intake.take_one_soon)
-        self._sweeps = Sweeps(intake=self._intake, window=self._window, closed=lambda: self.closed)
+        self._sweeps = Sweeps(
+            intake=self._intake,
+            window=self._window,
+            closed=lambda: self.closed,
+            spawn=self._holder.spawn,
+        )
         self._rounds = Rounds(
             outbox=outbox,
             lease=lease,
@@ -171,7 +184,7 @@ class Engine:
         self.abort_flights()
         await self._wait_for_flights(LAST_RECORDS_SECONDS)
         self._give_up()
-        leftover = [*self._loops, *self._intake.tasks]
+        leftover = [*self._loops, *self._holder.tasks]
         for task in leftover:
             task.cancel()
         await asyncio.gather(*leftover, return_exceptions=True)

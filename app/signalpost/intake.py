@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from signalpost import reports
@@ -16,11 +15,11 @@ from signalpost.core.shares import Room
 from signalpost.database import DATABASE_TROUBLE
 from signalpost.dispatch import Dispatcher, Flight
 from signalpost.grouping import Grouped
+from signalpost.holding import Holder
 from signalpost.logs import Seldom, place, speak_of
 from signalpost.outbox import Outbox
 from signalpost.reports import Report, Tally
-from signalpost.repository.claimed import Claim, Claimed, Unclaimed
-from signalpost.repository.claims import MISSED_SECONDS
+from signalpost.repository.claimed import Claim, Unclaimed
 from signalpost.window import Threads, Window
 
 logger = logging.getLogger(__name__)
@@ -45,6 +44,7 @@ class Intake:
         *,
         outbox: Outbox,
         dispatcher: Dispatcher,
+        holder: Holder,
         lease: Lease,
         window: Window,
         closed: Callable[[], str],
@@ -68,11 +68,10 @@ class Intake:
         )
         self._look = look
         self._threads = Threads(threads)
-        self._placing = False
         self._seldom = Seldom()
         self.more = False
         """Whether the last look may have left something due, for limits that attempts hold."""
-        self.tasks: set[asyncio.Task[None]] = set()
+        self._holder = holder
 
     async def take_one(self, delivery_id: UUID) -> Report:
         """Make one attempt of one delivery, if it can be claimed; the caller sees to its retry."""
@@ -101,7 +100,7 @@ class Intake:
 
     def take_one_soon(self, delivery_id: UUID) -> None:
         """The same within the window and in the background, its retry seen to."""
-        self.spawn(self._take_one_in_window(delivery_id))
+        self._holder.spawn(self._take_one_in_window(delivery_id))
 
     async def take_due(
         self,
@@ -139,7 +138,7 @@ class Intake:
                 room=self._room(places),
                 high_only=high_only,
             )
-            flights = self._hold(claimed, epoch, sent_at)
+            flights = self._holder.hold(claimed, epoch, sent_at)
             used = len(flights)
             self.more = claimed.more
             self._seldom.over()
@@ -150,7 +149,7 @@ class Intake:
         finally:
             self._window.give_back(places - used)
         for flight in flights:
-            task = self.spawn(self._fly(flight, tally))
+            task = self._holder.spawn(self._fly(flight, tally))
             flying.add(task)
             task.add_done_callback(flying.discard)
         for expired in claimed.expired:
@@ -166,34 +165,6 @@ class Intake:
                 high[flight.claim.endpoint_id] += 1
         free = self._window.free + places
         return Room(free, self._window.reserved, flights, high)
-
-    async def _place(self) -> None:
-        """Place what is new, in the background: whoever has claimed must not fail here."""
-        try:
-            placed = await self._outbox.place_new()
-        except DATABASE_TROUBLE as trouble:
-            logger.warning("placing failed: %s", type(trouble).__name__)
-            return
-        finally:
-            self._placing = False
-        if placed.heads:
-            self._look(0.0)
-        elif placed.left:
-            self._look(MISSED_SECONDS)
-
-    def _hold(self, claimed: Claimed, epoch: int, sent_at: float) -> list[Flight]:
-        flights = [
-            self._dispatcher.take(claim, epoch=epoch, claimed_at=sent_at)
-            for claim in claimed.claims
-        ]
-        if claimed.expired:
-            self._announce_alerts([expired.alert_id for expired in claimed.expired])
-        if claimed.again_seconds is not None:
-            self._look(claimed.again_seconds)
-        if claimed.unplaced and not self._placing:
-            self._placing = True
-            self.spawn(self._place())
-        return flights
 
     async def _claim_group(self, delivery_ids: Sequence[UUID]) -> list[Flight | Report]:
         """Claim for callers that wait for their attempts, each in a thread."""
@@ -220,7 +191,7 @@ class Intake:
             claimed = await self._outbox.claim_by_id(
                 group, full=now.full, full_high=now.full_high, high_only=now.high_only
             )
-            for flight in self._hold(claimed, epoch, sent_at):
+            for flight in self._holder.hold(claimed, epoch, sent_at):
                 found[flight.claim.delivery_id] = flight
                 taken(flight.claim)
             for expired in claimed.expired:
@@ -280,7 +251,7 @@ class Intake:
         if self.more or report.makes_room:
             self._look(0.0)
         if report.detail == Failure.SECRET:
-            self.spawn(self._tell_unreadable(report))
+            self._holder.spawn(self._tell_unreadable(report))
 
     async def _tell_unreadable(self, report: Report) -> None:
         try:
@@ -291,10 +262,3 @@ class Intake:
             )
         except DATABASE_TROUBLE as trouble:
             logger.warning("notice not written: %s", type(trouble).__name__)
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run in the background, and be ended with the engine."""
-        task = asyncio.create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-        return task

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from signalpost.intake import Intake
 from signalpost.reports import Tally
@@ -15,11 +16,19 @@ OVERDUE_SECONDS = 2.0
 class Sweeps:
     """Sees to it that what is due is looked for, and that no wish to look is lost.
 
-    ``closed`` says why nothing may be claimed now, or nothing.
+    ``closed`` says why nothing may be claimed now, or nothing; ``spawn`` runs in the background.
     """
 
-    def __init__(self, *, intake: Intake, window: Window, closed: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        *,
+        intake: Intake,
+        window: Window,
+        closed: Callable[[], str],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
         self._intake = intake
+        self._spawn = spawn
         self._window = window
         self._closed = closed
         self._draining = False
@@ -67,7 +76,7 @@ class Sweeps:
                 self._rung.set()
             elif not self._sweep_asked:
                 self._sweep_asked = True
-                self._intake.spawn(self._sweep_again())
+                self._spawn(self._sweep_again())
             return
         loop = asyncio.get_running_loop()
         when = loop.time() + after_seconds

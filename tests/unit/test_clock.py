@@ -95,6 +95,18 @@ def test_database_time_is_never_seen_too_early() -> None:
     assert true_now <= lease.now() <= true_now + timedelta(seconds=0.4)
 
 
+def test_a_clock_that_is_set_between_two_renewals_stamps_nothing() -> None:
+    """The wall clock is held against the database's at each question, not at renewals only."""
+    hands = Hands()
+    lease = hands.lease()
+    lease.renewed(sent_at=hands.steady, database_now=START)
+    for off in (-400, 400):
+        hands.wall = START + timedelta(seconds=off)
+        assert not clock_ok(lease)
+    hands.wall = START
+    assert clock_ok(lease)
+
+
 def test_a_wall_clock_that_is_off_is_noticed_either_way() -> None:
     """More than a second between wall clock and database stops the sending."""
     for off in (-1.5, 1.5):

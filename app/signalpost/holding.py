@@ -1,0 +1,80 @@
+"""Holding: what follows at once from a claim, before any of it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from signalpost.database import DATABASE_TROUBLE
+from signalpost.dispatch import Dispatcher, Flight
+from signalpost.outbox import Outbox
+from signalpost.repository.claimed import Claimed
+from signalpost.repository.claims import MISSED_SECONDS
+
+logger = logging.getLogger(__name__)
+
+
+class Holder:
+    """Holds claims for their attempts, tells what expired, and places what is new.
+
+    ``look`` asks for another look at what is due, after so many seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        dispatcher: Dispatcher,
+        look: Callable[[float], None],
+        announce_alerts: Callable[[Sequence[int]], None],
+    ) -> None:
+        self._outbox = outbox
+        self._dispatcher = dispatcher
+        self._look = look
+        self._announce_alerts = announce_alerts
+        self._placing = False
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def hold(self, claimed: Claimed, epoch: int, sent_at: float) -> list[Flight]:
+        """Hold what a claim brought, in the very step in which its statement returned.
+
+        Args:
+            claimed: what it brought.
+            epoch: the lease's, when the statement was sent.
+            sent_at: when that was, in steady seconds.
+        """
+        flights = [
+            self._dispatcher.take(claim, epoch=epoch, claimed_at=sent_at)
+            for claim in claimed.claims
+        ]
+        if claimed.expired:
+            self._announce_alerts([expired.alert_id for expired in claimed.expired])
+        if claimed.again_seconds is not None:
+            self._look(claimed.again_seconds)
+        if claimed.unplaced and not self._placing:
+            self._placing = True
+            self.spawn(self._place())
+        return flights
+
+    async def _place(self) -> None:
+        """Place what is new, in the background: whoever has claimed must not fail here."""
+        try:
+            placed = await self._outbox.place_new()
+        except DATABASE_TROUBLE as trouble:
+            logger.warning("placing failed: %s", type(trouble).__name__)
+            return
+        finally:
+            self._placing = False
+        if placed.heads:
+            self._look(0.0)
+        elif placed.left:
+            self._look(MISSED_SECONDS)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run in the background, and be ended with the engine."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
