@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from signalpost.clock import Clocks
+from signalpost.clock import Clocks, steady_seconds
 from signalpost.core.outcomes import Answer, Phase
 from signalpost.engine import Engine as DeliveryEngine
 from signalpost.engine_thread import EngineThread
@@ -83,14 +83,14 @@ async def test_a_renewal_that_fails_in_an_unforeseen_way_is_done_again(
     """Not even an error of no known kind ends the renewing, without which nothing is ever sent."""
     broken = True
 
-    def wall() -> datetime:
+    def steady() -> float:
         if broken:
             raise ValueError("a clock that cannot be read")
-        return datetime.now(UTC)
+        return steady_seconds()
 
     async with (
         receivers.receiver() as receiver,
-        engine_rig(database_url, clocks=Clocks(wall=wall)) as rig,
+        engine_rig(database_url, clocks=Clocks(steady=steady)) as rig,
     ):
         with engine.begin() as connection:
             endpoint = rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED)
