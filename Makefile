@@ -38,11 +38,11 @@ up: $(STAMP) ## run the whole stack in this terminal
 # Side by side: tests wait a lot, and the checks take only what they leave.
 test: $(STAMP) ## run every check and every test
 	@nice $(MAKE) --no-print-directory check & checked=$$!; \
-		$(CLEAN) $(BIN)/python -m pytest -q -n $(JOBS) $(ARGS); tested=$$?; \
+		$(CLEAN) $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS); tested=$$?; \
 		wait $$checked && exit $$tested
 
 cover: check ## run every test and count branch coverage, worker processes included (slow)
-	@$(CLEAN) $(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=term \
+	@$(CLEAN) $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --cov --cov-report=term \
 		--cov-fail-under=$(COVERAGE_MIN) $(ARGS)
 
 chaos: $(STAMP) ## break everything for MINUTES=5 by SEED=n, and hold all ledgers together

@@ -63,6 +63,7 @@ def test_a_producer_loads_models_and_database_only(code: str) -> None:
         "producer",
         "repository",
         "settings",
+        "sessions",
         "statements",
     }
 
