@@ -59,15 +59,12 @@ def settle_on(engine: Engine, *, steady: Callable[[], float] = monotonic) -> Non
 
 def _settled(connection: Any, driver: Any) -> bool:
     """Whether the session is ours alone; if so, it has been given its limit."""
+    connection.autocommit = True
     cursor = connection.cursor()
-    cursor.execute(
-        "SELECT pg_backend_pid(), "
-        f"set_config('idle_in_transaction_session_timeout', '{IDLE_SECONDS}s', false)"
-    )
+    cursor.execute("SELECT pg_backend_pid()")
     direct = bool(cursor.fetchone()[0] == driver.info.backend_pid)
-    cursor.close()
     if direct:
-        connection.commit()
-    else:
-        connection.rollback()
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
+    cursor.close()
+    connection.autocommit = False
     return direct

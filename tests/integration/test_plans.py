@@ -19,7 +19,7 @@ from tests import rows
 
 WORKER = UUID(int=7)
 # Enough that reading them all is dearer than any index, and no more.
-FINISHED = 50_000
+FINISHED = 200_000
 ENGINES = ("claim", "rescue", "by id", "expire", "own", "silent")
 
 
@@ -52,7 +52,7 @@ FILL = (
 
 @pytest.fixture
 def full_outbox(engine: Engine) -> Engine:
-    """An outbox with 50,000 finished deliveries and their alerts, and a few due."""
+    """An outbox with 200,000 finished deliveries and their alerts, and a few due."""
     with engine.begin() as connection:
         endpoint_id = rows.add_endpoint(connection)
         for statement in FILL:

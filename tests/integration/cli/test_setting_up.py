@@ -127,7 +127,11 @@ def test_an_endpoints_policy_is_kept_and_shown(operator: Operator) -> None:
         (["b", "https://x.example/", "--secret-stdin"], b"\xff" * 20, (1, "UTF-8")),
         (["b", "https://x.example/", "--ttl", "10s"], None, (1, "longer than a signal's life")),
         (["b", "https://x.example/", "--ttl", "soon"], None, (2, "write a span of time")),
-        (["b", "https://x.example/", "--secret-file", "/nowhere"], None, (1, "/nowhere: No such")),
+        (
+            ["b", "https://x.example/", "--secret-file", "/nowhere"],
+            None,
+            (1, "/nowhere cannot be read: No such"),
+        ),
         (
             ["b", "https://x.example/", "--secret-stdin", "--secret-file", "x"],
             "x" * 20,
