@@ -26,6 +26,8 @@ from signalpost.window import Window
 logger = logging.getLogger(__name__)
 
 WINDOW_SIZE = 200
+DRAINS_PART = 16
+"""Of so many threads, one is for a drain that waits for the attempts it began."""
 SOON_SECONDS = 5.0
 """A message that comes early by no more than this is sent round again; others get a timer."""
 LAST_RECORDS_SECONDS = 5.0
@@ -71,7 +73,7 @@ class Engine:
             again=self.set_timer,
             announce_alerts=announce_alerts,
             look=self.look,
-            threads=threads,
+            threads=threads - threads // DRAINS_PART,
         )
         self._timers = Timers(self._intake.take_one_soon)
         self._sweeps = Sweeps(
@@ -79,6 +81,7 @@ class Engine:
             window=self._window,
             closed=lambda: self.closed,
             spawn=self._holder.spawn,
+            threads=threads // DRAINS_PART,
         )
         self._rounds = Rounds(
             outbox=outbox,

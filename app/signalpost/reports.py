@@ -86,6 +86,15 @@ class Tally(Counter[str]):
         if len(self.lines) < MOST_LINES:
             self.lines.append(report.line())
 
+    def so_far(self, *, under_way: int) -> Tally:
+        """Return a copy, which no attempt that is still under way adds to."""
+        told = Tally()
+        told.update(self)
+        told.lines.extend(self.lines)
+        if under_way:
+            told["under_way"] = under_way
+        return told
+
 
 _HELD = {
     "order": "another one of its ordering key goes first",

@@ -26,11 +26,14 @@ class Sweeps:
         window: Window,
         closed: Callable[[], str],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
+        threads: int,
     ) -> None:
+        """``threads``: how many drains may wait for the attempts that they began, at once."""
         self._intake = intake
         self._spawn = spawn
         self._window = window
         self._closed = closed
+        self._threads = threads
         self._draining = False
         self._rung = asyncio.Event()
         self._sweep_asked = False
@@ -38,7 +41,11 @@ class Sweeps:
         self._stopped = False
 
     async def drain(self) -> Tally:
-        """Claim and send whatever is due, until nothing is; return what became of it.
+        """Claim and send whatever is due, until nothing is; return what became of it so far.
+
+        It waits for the attempts that it began, but only a few drains do so at once: each holds a
+        thread of the worker, and with all of them waiting for a slow receiver no ring would be
+        heard. The attempts of the others are counted as `under_way`, and go on without a thread.
 
         One drain a process: another one called meanwhile makes the running one look again. The
         flag is lowered before each look and read after it in one step with the decision to end, so
@@ -52,9 +59,13 @@ class Sweeps:
             await self._take_exits(tally, flying)
         else:
             await self._sweep(tally, flying)
-        if flying:
-            await asyncio.wait(flying)
-        return tally
+        if flying and self._threads:
+            self._threads -= 1
+            try:
+                await asyncio.wait(flying)
+            finally:
+                self._threads += 1
+        return tally.so_far(under_way=len(flying))
 
     async def rescue(self) -> None:
         """Take what has been due for 2 s, whatever became of its message."""

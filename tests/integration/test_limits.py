@@ -13,10 +13,11 @@ from sqlalchemy import Connection, Engine, text
 
 from signalpost.core.pausing import Pause
 from signalpost.core.shares import Room
+from signalpost.reports import Tally
 from signalpost.repository import breakers, claims, pauses
 from tests import receivers, rows
 from tests.engines import SEALED, engine_rig
-from tests.waiting import until
+from tests.waiting import counts, until
 
 
 def fill(connection: Connection, endpoint_id: int, many: int, **values: object) -> None:
@@ -231,6 +232,38 @@ async def test_a_slow_endpoint_does_not_delay_another_one(
         assert len(stuck.seen) <= 20
         release.set()
         await stuck.wait_for(200)
+
+
+async def test_drains_for_a_stuck_endpoint_do_not_hold_the_threads_of_a_worker(
+    engine: Engine, database_url: str
+) -> None:
+    """Of many drains that each began a slow attempt few wait for it; the others tell, and end."""
+    release = asyncio.Event()
+
+    async def slow(_: receivers.Seen) -> web.Response:
+        await release.wait()
+        return web.Response(status=201)
+
+    async with (
+        receivers.receiver(slow) as stuck,
+        engine_rig(database_url, threads=32) as rig,
+    ):
+        with engine.begin() as connection:
+            one = rows.add_endpoint(connection, url=stuck.url, secret_ciphertext=SEALED)
+        drains: list[asyncio.Task[Tally]] = []
+        done: set[asyncio.Task[Tally]] = set()
+        for number in range(6):
+            with engine.begin() as connection:
+                fill(connection, one, 1)
+            drains.append(asyncio.create_task(rig.engine.drain()))
+            await stuck.wait_for(number + 1)
+            # Until it has looked again in vain, the next one would only join it.
+            done, _ = await asyncio.wait(drains, timeout=0.1)
+        assert len(done) >= 4
+        assert max(tally.result()["under_way"] for tally in done) >= 1
+        release.set()
+        await asyncio.wait(drains)
+        await until(lambda: counts(engine) == {"delivered": 6})
 
 
 async def test_exits_to_a_stuck_endpoint_do_not_take_all_threads_of_a_worker(

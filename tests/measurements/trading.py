@@ -3,7 +3,8 @@
     python -m tests.measurements.trading isolation|order|expiry|rate|pause [...]
 
 Each run starts its own servers and worker processes on loopback, says what it saw, and fails (exit
-code 1) where a promise is broken. All together take about eight minutes.
+code 1) where a promise is broken. `isolation` takes four minutes, for 2,000 signals go out at 20 a
+second, twice; each of the others takes less than one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import secrets
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -31,6 +32,7 @@ from tests.measurements.trading_stage import (
 )
 
 HEALTHY, SIGNALS, SIGNALS_PER_SECOND = 17, 2000, 20
+LATE_MILLISECONDS = 200
 ORDERED, KEYS = 10_000, 50
 SHORT, LIFE_SECONDS, DOWN_SECONDS = 10_000, 2.0, 5.0
 RATE, RATED = 50, 1500
@@ -78,13 +80,18 @@ def _fan_out(*, troubled: bool) -> tuple[float, float]:
             " ON e.id = d.endpoint_id WHERE e.name LIKE 'ok-%' AND d.status = 'delivered'"
         )
         _wait(here, lambda: _number(here, str(question)) >= wanted, 60)
-        took = [
-            (entry.first_byte_at - called[entry.delivery_id]) * 1000
+        healthy = [
+            (called[entry.delivery_id], (entry.first_byte_at - called[entry.delivery_id]) * 1000)
             for entry in receiver.log()
             if entry.path.startswith("/ok") and entry.delivery_id in called
         ]
+        took = [milliseconds for _, milliseconds in healthy]
         check(len(took) == HEALTHY * SIGNALS, f"{len(took)} requests for the healthy ones")
         print(f"{'beside' if troubled else 'without'} the bad three: {here.count()}")
+        # One stall of the machine for two seconds is all that a 99th percentile takes.
+        first = min(called.values())
+        late = Counter(int(when - first) for when, spent in healthy if spent > LATE_MILLISECONDS)
+        print(f"later than {LATE_MILLISECONDS} ms, by second: {dict(sorted(late.items()))}")
         return share_of(took, 0.5), share_of(took, 0.99)
 
 
@@ -150,7 +157,7 @@ def expiry() -> None:
         producer = here.producer()
         began = time.monotonic()
         up_after = 0.0
-        for number in pace(100, 12.5):
+        for number in pace(100, 4):
             if not up_after and time.monotonic() - began >= DOWN_SECONDS:
                 receiver.listen()
                 up_after = time.monotonic() - began
@@ -281,7 +288,7 @@ def main(names: list[str]) -> int:
         return 2
     failed = 0
     for name in names or RUNS:
-        print(f"== {name}")
+        print(f"== {name}", flush=True)
         try:
             RUNS[name]()
         except Broken as broken:

@@ -32,6 +32,7 @@ from tests.processes import Program, free_ports, signalpost
 SLOW_SECONDS = 25.0
 FLAP_SECONDS = 3.0
 FAILING = 0.2
+SAY_SECONDS = 10.0
 _REASONS = {201: b"Created", 503: b"Service Unavailable"}
 
 
@@ -261,9 +262,12 @@ def signal(instrument: str, number: int) -> Signal:
 
 
 def pace(count: int, per_second: float) -> Iterator[int]:
-    """Count at an even pace."""
-    begin = time.monotonic()
+    """Count at an even pace; what takes long says every ten seconds how far it is."""
+    begin = said = time.monotonic()
     for number in range(count):
+        if time.monotonic() - said >= SAY_SECONDS:
+            said = time.monotonic()
+            print(f"  {number} of {count}, {said - begin:.0f} s", flush=True)
         time.sleep(max(0.0, begin + number / per_second - time.monotonic()))
         yield number
 
