@@ -81,6 +81,8 @@ class Dispatcher:
         self.gate = Gate(lease)
         self._signer = Signer(box, wall=lease.wall)
         self.flights: dict[UUID, Flight] = {}
+        self.ended = 0
+        """How many attempts have ended so far."""
         self._records: Grouped[Record, Recorded | None] = Grouped(
             outbox.record, key=lambda item: item.delivery_id, most=RECORDS_AT_ONCE
         )
@@ -106,6 +108,7 @@ class Dispatcher:
             recorded = await self._record(item)
         finally:
             self.flights.pop(claim.claim_id, None)
+            self.ended += 1
         return self.tell(claim, item, recorded)
 
     async def _record(self, item: Record) -> Recorded | None:

@@ -132,6 +132,7 @@ class Intake:
             if self._closed() or not places:
                 return 0
             epoch, sent_at = self._lease.epoch, self._lease.steady
+            ended = self._dispatcher.ended
             claimed = await self._outbox.claim_due(
                 limit=places,
                 overdue_seconds=overdue_seconds,
@@ -141,6 +142,9 @@ class Intake:
             flights = self._holder.hold(claimed, epoch, sent_at)
             used = len(flights)
             self.more = claimed.more
+            if self.more and self._dispatcher.ended != ended:
+                # What ended during the claim made room that it did not know of, and told nobody.
+                self._look(0.0)
             self._seldom.over()
         except DATABASE_TROUBLE as trouble:
             if self._seldom.lets(self._lease.steady):
