@@ -52,12 +52,13 @@ async def engine_rig(
     chance: float = 0.0,
     announce: Callable[[Sequence[int]], None] | None = None,
     resolver: AbstractResolver | None = None,
+    outbox_of: type[Outbox] = Outbox,
 ) -> AsyncIterator[Rig]:
     """Build an engine as the worker does, start it, and end it in order."""
     settings = Settings(database_url=database_url, retry_delay_seconds=0.05, max_retries=3)
     db = database.async_engine(database_url, busy=True, pool_size=8)
     sender = Sender(AiohttpTransport([LOOPBACK], resolver=resolver))
-    outbox = Outbox(db, worker_id=uuid4(), worker_name="tests:1")
+    outbox = outbox_of(db, worker_id=uuid4(), worker_name="tests:1")
     lease = Lease(clocks)
     dispatcher = Dispatcher(
         outbox=outbox,

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from aiohttp import web
@@ -13,8 +14,10 @@ from sqlalchemy import Connection, Engine, text
 
 from signalpost.core.pausing import Pause
 from signalpost.core.shares import Room
+from signalpost.outbox import Outbox
 from signalpost.reports import Tally
 from signalpost.repository import breakers, claims, pauses
+from signalpost.repository.claimed import Claimed
 from tests import receivers, rows
 from tests.engines import SEALED, engine_rig
 from tests.waiting import counts, until
@@ -232,6 +235,54 @@ async def test_a_slow_endpoint_does_not_delay_another_one(
         assert len(stuck.seen) <= 20
         release.set()
         await stuck.wait_for(200)
+
+
+class _LateAnswers(Outbox):
+    """The outbox of a database whose answer to a claim may come late; without the rescue."""
+
+    answers = asyncio.Event()
+    asked = 0
+
+    async def claim_due(self, *, overdue_seconds: float, **values: Any) -> Claimed:
+        if overdue_seconds:
+            return Claimed()
+        claimed = await super().claim_due(overdue_seconds=overdue_seconds, **values)
+        type(self).asked += 1
+        await self.answers.wait()
+        return claimed
+
+
+async def test_room_that_is_made_during_a_claim_is_not_overlooked(
+    engine: Engine, database_url: str
+) -> None:
+    """All of an endpoint's attempts end while a claim finds it full: the rest goes at once."""
+    release = asyncio.Event()
+
+    async def slow(_: receivers.Seen) -> web.Response:
+        await release.wait()
+        return web.Response(status=201)
+
+    _LateAnswers.answers.set()
+    async with (
+        receivers.receiver(slow) as receiver,
+        engine_rig(database_url, window_size=30, outbox_of=_LateAnswers) as rig,
+    ):
+        with engine.begin() as connection:
+            one = rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED)
+            fill(connection, one, 18)  # all that it may have of this window
+        rig.engine.look(0.0)
+        await receiver.wait_for(18)
+        await until(lambda: rig.engine.in_flight == 18 and _LateAnswers.asked >= 2)
+        _LateAnswers.answers.clear()
+        asked = _LateAnswers.asked
+        with engine.begin() as connection:
+            fill(connection, one, 10)
+        rig.engine.look(0.0)
+        await until(lambda: _LateAnswers.asked > asked)
+        release.set()
+        await until(lambda: rig.engine.in_flight == 0)
+        _LateAnswers.answers.set()
+        await receiver.wait_for(28)
 
 
 async def test_drains_for_a_stuck_endpoint_do_not_hold_the_threads_of_a_worker(
