@@ -12,6 +12,7 @@ from uuid import UUID
 import click
 
 from signalpost.cli.explaining import explain, passes
+from signalpost.cli.interrupting import interrupted
 from signalpost.cli.printing import note
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def _follow(engine: Engine, open_ones: set[UUID], progress: Progress, ended: Cou
             _look(engine, open_ones, ended)
             away = False
         except Exception as error:
+            if interrupted(error):
+                raise KeyboardInterrupt from None
             if not passes(error):
                 raise
             if not away:

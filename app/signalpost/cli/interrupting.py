@@ -8,10 +8,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["interrupts_kept"]
+__all__ = ["interrupted", "interrupts_kept"]
 
 _AGAIN_SECONDS = 0.005
 """Until the interrupt comes again: long enough for the callback that swallowed it to be over."""
+
+
+def interrupted(error: BaseException | None) -> bool:
+    """Whether an error is Ctrl-C, or came of it.
+
+    A library that is interrupted cleans up, and may fail in that: its error then takes the place of
+    the interrupt, which stands behind it.
+    """
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
 
 
 @contextmanager

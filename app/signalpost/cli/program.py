@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from signalpost.cli.explaining import explain
-from signalpost.cli.interrupting import interrupts_kept
+from signalpost.cli.interrupting import interrupted, interrupts_kept
 
 __all__ = ["root", "run"]
 
@@ -127,6 +127,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
     except Exception as error:
+        if interrupted(error):
+            return 130
         if "--debug" in words:
             raise
         return _tell(error)

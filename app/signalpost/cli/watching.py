@@ -54,6 +54,8 @@ def watch(look: Callable[[], None], away: Callable[[str], None], *, seconds: flo
                 look()
                 well_once = True
             except Exception as error:
+                if interrupts:  # what a library makes of Ctrl-C while it cleans up
+                    break
                 if not (well_once and passes(error)):
                     raise
                 away(explain(error))
