@@ -87,3 +87,11 @@ def test_retrying_and_telling_do_not_load_the_workers() -> None:
         "redis",
         "telegram",
     }
+
+
+@pytest.mark.parametrize("role", ["worker", "beat"])
+def test_a_role_does_not_load_flower(role: str) -> None:
+    """Celery's own group of commands would load it, and a web server, in each worker."""
+    code = f"import signalpost_worker.__main__ as m; assert m.main.get_command(None, {role!r})"
+    assert {"celery", "click"} <= (tops := {name.partition(".")[0] for name in loaded(code)})
+    assert not tops & {"flower", "tornado"}
