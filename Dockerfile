@@ -1,10 +1,12 @@
 FROM python:3.11-slim AS build
 WORKDIR /src
-RUN python -m venv /opt/signalpost
-COPY requirements-image.lock .
+RUN python -m venv /opt/build && python -m venv /opt/signalpost
+COPY requirements-build.lock requirements-image.lock ./
+RUN /opt/build/bin/pip install -q --no-cache-dir --no-deps --require-hashes -r requirements-build.lock
 RUN /opt/signalpost/bin/pip install -q --no-cache-dir --no-deps --require-hashes -r requirements-image.lock
 COPY . .
-RUN /opt/signalpost/bin/pip install -q --no-cache-dir --no-deps .
+RUN /opt/build/bin/hatchling build -t wheel -d /dist
+RUN /opt/signalpost/bin/pip install -q --no-cache-dir --no-deps /dist/*.whl
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/signalpost signalpost

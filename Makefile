@@ -75,6 +75,7 @@ lock: $(STAMP) ## resolve requirements*.lock anew (ARGS=--upgrade moves the pins
 	@$(PIP) install uv==0.13.9
 	@$(LOCK) --extra stack --group dev --group docs -o requirements.lock $(ARGS) pyproject.toml
 	@$(LOCK) --extra image -c requirements.lock -o requirements-image.lock pyproject.toml
+	@$(LOCK) --group build -c requirements.lock -o requirements-build.lock
 
 clean: ## remove the virtual environment and everything that tools left behind
 	@rm -rf $(VENV) build dist htmlcov .coverage .coverage.* \

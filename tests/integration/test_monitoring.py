@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,9 @@ from ruamel.yaml import YAML
 from signalpost.embedded.launching import free_port
 from signalpost.settings import Settings
 from signalpost_worker.runtime import Runtime
+from tests import compose
 from tests.databases import cloned
+from tests.processes import Program, wait_for
 
 FOLDER = Path(__file__).parents[2] / "docs" / "monitoring"
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -150,3 +154,35 @@ def test_the_scrape_reads_the_rules() -> None:
     assert targets == {"names": ["worker", "ops"], "type": "A", "port": 9464} | {
         "refresh_interval": "15s"
     }
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus on this machine")
+def test_prometheus_takes_its_files_and_says_that_it_is_well(tmp_path: Path) -> None:
+    """By compose's own words; its health check fails before it runs and passes after."""
+    port = free_port()
+    service = compose.read()["services"]["prometheus"]
+    scrape = (FOLDER / "prometheus.yml").read_text()
+    (tmp_path / "scrape.yml").write_text(
+        scrape.replace("/etc/prometheus/rules.yml", str(FOLDER / "rules.yml"))
+    )
+    words = [
+        word.replace("/etc/prometheus/prometheus.yml", str(tmp_path / "scrape.yml"))
+        for word in service["command"]
+    ]
+    kind, check = service["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+
+    def well(path: str = "/-/healthy") -> bool:
+        words = check.replace("9090", str(port)).replace("/-/healthy", path)
+        return subprocess.run(["/bin/sh", "-c", words], check=False, timeout=10).returncode == 0
+
+    assert not well()
+    here = [f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={tmp_path / 'data'}"]
+    with Program(["prometheus", *words, *here], cwd=tmp_path) as prometheus:
+        wait_for(well, what="prometheus")
+        wait_for(lambda: well("/-/ready"), what="its rules")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/rules", timeout=10) as answer:
+            groups = json.load(answer)["data"]["groups"]
+        read = [rule["name"] for group in groups for rule in group["rules"]]
+        assert read == [rule["alert"] for rule in rules()]
+        assert prometheus.end() == 0

@@ -59,18 +59,22 @@ def locked(name: str) -> list[str]:
     return re.split(r"\n(?=[a-z0-9])", text.strip())
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-image.lock"])
-def test_a_lock_names_exact_hashed_versions_and_no_index(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [("requirements.lock", 20), ("requirements-image.lock", 20), ("requirements-build.lock", 5)],
+)
+def test_a_lock_names_exact_hashed_versions_and_no_index(name: str, least: int) -> None:
     """Every entry of a lock is one version with hashes, and no entry says where it comes from."""
     entries = locked(name)
-    assert len(entries) > 20
+    assert len(entries) > least
     assert not [e for e in entries if not re.match(r"[\w.-]+==\S+", e) or "--hash=sha256:" not in e]
     assert not re.search(r"://|--index|--extra-index|--find-links", (ROOT / name).read_text())
 
 
-def test_the_image_runs_what_was_tested() -> None:
-    """The container image installs the very versions that the tests ran with."""
-    assert set(locked("requirements-image.lock")) <= set(locked("requirements.lock"))
+@pytest.mark.parametrize("name", ["requirements-image.lock", "requirements-build.lock"])
+def test_the_image_runs_what_was_tested(name: str) -> None:
+    """The container image installs, and is built by, the very versions that the tests ran with."""
+    assert set(locked(name)) <= set(locked("requirements.lock"))
 
 
 def test_every_exemption_carries_its_reason() -> None:
