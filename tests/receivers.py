@@ -57,6 +57,17 @@ def status(*codes: int) -> Answering:
     return answer
 
 
+def gated() -> tuple[asyncio.Event, Answering]:
+    """An answer that accepts once the event is set, and that event."""
+    gate = asyncio.Event()
+
+    async def answer(_: Seen) -> web.Response:
+        await gate.wait()
+        return web.Response(status=201)
+
+    return gate, answer
+
+
 @asynccontextmanager
 async def receiver(answer: Answering = accept) -> AsyncIterator[Receiver]:
     """Run a receiver on a free loopback port."""

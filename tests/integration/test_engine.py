@@ -139,11 +139,7 @@ async def test_a_second_drain_joins_the_first_and_makes_it_look_again(
     engine: Engine, database_url: str
 ) -> None:
     """What was committed before a ring is sent by the running drain, whenever the ring came."""
-    gate = asyncio.Event()
-
-    async def answer(_: receivers.Seen) -> web.Response:
-        await gate.wait()
-        return web.Response(status=201)
+    gate, answer = receivers.gated()
 
     async with (
         receivers.receiver(answer) as receiver,
@@ -330,11 +326,7 @@ async def test_a_claim_in_the_air_is_never_taken_for_a_lost_one(
     engine: Engine, database_url: str
 ) -> None:
     """Looking for lost claims while requests are under way ends none of them."""
-    gate = asyncio.Event()
-
-    async def answer(_: receivers.Seen) -> web.Response:
-        await gate.wait()
-        return web.Response(status=201)
+    gate, answer = receivers.gated()
 
     async with receivers.receiver(answer) as receiver, engine_rig(database_url) as rig:
         deliveries(engine, receiver.url, 5)
@@ -352,11 +344,7 @@ async def test_shutdown_lets_requests_finish_and_begins_no_new_ones(
     engine: Engine, database_url: str
 ) -> None:
     """What is in flight at SIGTERM is answered and recorded; what is not stays for others."""
-    gate = asyncio.Event()
-
-    async def answer(_: receivers.Seen) -> web.Response:
-        await gate.wait()
-        return web.Response(status=201)
+    gate, answer = receivers.gated()
 
     async with receivers.receiver(answer) as receiver, engine_rig(database_url) as rig:
         (flying,) = deliveries(engine, receiver.url)
@@ -399,11 +387,7 @@ async def test_connections_killed_by_the_server_cost_no_record(
     engine: Engine, database_url: str
 ) -> None:
     """Every backend terminated in mid-flight: the answers are still recorded, each once."""
-    gate = asyncio.Event()
-
-    async def answer(_: receivers.Seen) -> web.Response:
-        await gate.wait()
-        return web.Response(status=201)
+    gate, answer = receivers.gated()
 
     async with receivers.receiver(answer) as receiver, engine_rig(database_url) as rig:
         deliveries(engine, receiver.url, 10)

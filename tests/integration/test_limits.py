@@ -200,11 +200,7 @@ async def test_a_slow_endpoint_does_not_delay_another_one(
     engine: Engine, database_url: str
 ) -> None:
     """While one endpoint answers after seconds, single messages to it leave threads for others."""
-    release = asyncio.Event()
-
-    async def slow(_: receivers.Seen) -> web.Response:
-        await release.wait()
-        return web.Response(status=201)
+    release, slow = receivers.gated()
 
     async with (
         receivers.receiver(slow) as stuck,
@@ -256,11 +252,7 @@ async def test_room_that_is_made_during_a_claim_is_not_overlooked(
     engine: Engine, database_url: str
 ) -> None:
     """All of an endpoint's attempts end while a claim finds it full: the rest goes at once."""
-    release = asyncio.Event()
-
-    async def slow(_: receivers.Seen) -> web.Response:
-        await release.wait()
-        return web.Response(status=201)
+    release, slow = receivers.gated()
 
     _LateAnswers.answers.set()
     async with (
@@ -289,11 +281,7 @@ async def test_drains_for_a_stuck_endpoint_do_not_hold_the_threads_of_a_worker(
     engine: Engine, database_url: str
 ) -> None:
     """Of many drains that each began a slow attempt few wait for it; the others tell, and end."""
-    release = asyncio.Event()
-
-    async def slow(_: receivers.Seen) -> web.Response:
-        await release.wait()
-        return web.Response(status=201)
+    release, slow = receivers.gated()
 
     async with (
         receivers.receiver(slow) as stuck,
@@ -361,11 +349,7 @@ async def test_an_exit_is_found_while_slow_requests_have_all_other_places(
     engine: Engine, database_url: str
 ) -> None:
     """Without a message or a ring, one that becomes due goes out in a reserved place at once."""
-    release = asyncio.Event()
-
-    async def slow(_: receivers.Seen) -> web.Response:
-        await release.wait()
-        return web.Response(status=201)
+    release, slow = receivers.gated()
 
     async with (
         receivers.receiver(slow) as stuck,

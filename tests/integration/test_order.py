@@ -494,11 +494,7 @@ async def test_a_transaction_that_a_strategy_leaves_open_holds_up_nobody_else(
     engine: Engine, database_url: str, ordered: bool
 ) -> None:
     """It has superseded one that is being sent; attempts recorded with that one do not wait."""
-    gate = asyncio.Event()
-
-    async def answer(_: receivers.Seen) -> web.Response:
-        await gate.wait()
-        return web.Response(status=201)
+    gate, answer = receivers.gated()
 
     question = text(
         "SELECT instrument, status FROM signalpost.deliveries d JOIN signalpost.signals"

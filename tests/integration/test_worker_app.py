@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as Disconnected
@@ -140,11 +139,7 @@ async def test_asking_a_worker_twice_to_end_breaks_nothing_off(
     engine: Engine, database_url: str, redis_url: str
 ) -> None:
     """A second SIGTERM changes nothing: the request under way is answered and recorded."""
-    gate = asyncio.Event()
-
-    async def answer(_: receivers.Seen) -> web.Response:
-        await gate.wait()
-        return web.Response(status=201)
+    gate, answer = receivers.gated()
 
     with Program(signalpost("worker"), env=worker_settings(database_url, redis_url)) as program:
         async with receivers.receiver(answer) as receiver:
