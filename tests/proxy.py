@@ -25,6 +25,7 @@ class Proxy:
         self._watch = watch
         self._sockets: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
+        self._accepted = self._deserted = 0
         self.cuts = 0
 
     @property
@@ -33,6 +34,10 @@ class Proxy:
         port = self._listener.getsockname()[1]
         user, _, _ = self._parts.netloc.rpartition("@")
         return self._parts._replace(netloc=f"{user}@127.0.0.1:{port}").geturl()
+
+    def desert(self) -> None:
+        """What is open now stays open and carries nothing any more, as after a lost machine."""
+        self._deserted = self._accepted
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -49,12 +54,18 @@ class Proxy:
                 client, _ = self._listener.accept()
                 server = socket.create_connection((self._parts.hostname, self._parts.port))
                 self._sockets += [client, server]
+                self._accepted += 1
                 for ends in ((client, server, True), (server, client, False)):
-                    threading.Thread(target=self._pump, args=ends, daemon=True).start()
+                    arguments = (*ends, self._accepted)
+                    threading.Thread(target=self._pump, args=arguments, daemon=True).start()
 
-    def _pump(self, source: socket.socket, target: socket.socket, from_client: bool) -> None:
+    def _pump(
+        self, source: socket.socket, target: socket.socket, from_client: bool, number: int
+    ) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                if number <= self._deserted:
+                    continue
                 fate = self._watch(data) if from_client else "pass"
                 if fate == "hold":
                     continue

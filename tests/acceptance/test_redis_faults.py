@@ -9,80 +9,24 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from aiohttp import web
-from redis import Redis
 from sqlalchemy import Engine
 
 from signalpost import database
-from signalpost.broker import Broker
-from signalpost.embedded.valkey import ValkeyServer
 from tests import receivers, rows, stack
 from tests.acceptance.celery_cluster import LocalWorker, worker_settings
+from tests.acceptance.redis_stand import Stand, measured, times
 from tests.acceptance.task_events import TaskEvents
 from tests.databases import cloned
-from tests.engines import SEALED
 from tests.waiting import until
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Stand:
-    """A deliver worker with a Redis that only it uses."""
-
-    database_url: str
-    outbox: Engine
-    redis: ValkeyServer
-    worker: LocalWorker
-
-    def due(self, url: str, count: int, **policy: float) -> list[UUID]:
-        """Commit deliveries that are due now, to one endpoint, and tell nobody."""
-        with self.outbox.begin() as connection:
-            endpoint_id = rows.add_endpoint(connection, url=url, secret_ciphertext=SEALED, **policy)
-            return [rows.add_delivery(connection, endpoint_id=endpoint_id) for _ in range(count)]
-
-    def announce(self, delivery_ids: Sequence[UUID]) -> None:
-        broker = Broker(self.redis.url())
-        assert all(rows.announce(broker, delivery_id) for delivery_id in delivery_ids)
-        broker.close()
-
-    def found(self, delivery_ids: Sequence[UUID]) -> dict[UUID, Mapping[str, Any]]:
-        with self.outbox.connect() as connection:
-            return {each: rows.delivery(connection, each) for each in delivery_ids}
-
-    def delivered(self, delivery_ids: Sequence[UUID]) -> bool:
-        return {row["status"] for row in self.found(delivery_ids).values()} == {"delivered"}
-
-    def consumes(self) -> None:
-        """Return once a message goes through: one of no delivery, which no rescue can do."""
-
-        def came() -> bool:
-            assert self.worker.status == "running", self.worker.logs()
-            return bool(events.of("succeeded"))
-
-        with TaskEvents(self.redis.url()) as events:
-            self.announce([uuid4()])
-            events.until(came, 30)
-
-    def kill_redis(self) -> None:
-        assert self.redis.process is not None
-        self.redis.process.kill()
-        self.redis.process.wait()
-
-    def client(self) -> Redis:
-        return Redis.from_url(self.redis.url())
-
-
-def measured(what: str, since: float) -> None:
-    logger.info("measured: %s: %.1f s", what, time.monotonic() - since)
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +70,6 @@ class Gate:
         number = self._times[seen.delivery_id]
         self._times[seen.delivery_id] += 1
         return web.Response(status=self._codes[min(number, len(self._codes) - 1)])
-
-
-def times(receiver: receivers.Receiver) -> set[int]:
-    """How many times deliveries arrived: {1} if each came exactly once."""
-    return set(Counter(seen.delivery_id for seen in receiver.seen).values())
 
 
 async def test_redis_killed_while_a_worker_waits_for_it_and_works(stand: Stand) -> None:
