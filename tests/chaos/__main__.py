@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from tests.chaos import upside
-from tests.chaos.plan import BY_NAME, ROLLING, UP_KINDS, Fault, last_act, schedule
+from tests.chaos.plan import BY_NAME, ROLLING, UP_KINDS, Fault, last_act, placed, schedule
 from tests.chaos.report import picture, smooth, table, write_json
 from tests.chaos.run import Run
 from tests.chaos.stage import Stage
@@ -30,6 +30,7 @@ CALM_SECONDS = 30.0
 """Nothing goes wrong so long at the beginning and at the end of a run that has room for it."""
 CALM_SHARE = 0.1
 INTERRUPTED = 130
+FAULTS_HELP = "these kinds only, by comma; kind@8+13,...: just these, at 8 s for 13 s"
 
 
 def main(argv: list[str]) -> int:
@@ -69,9 +70,11 @@ def _run(
     seconds = asked.minutes * 60
     calm = min(CALM_SECONDS, CALM_SHARE * seconds)
     faults = schedule(seed, seconds, kinds, asked.every, calm) if kinds else []
+    if "@" in asked.faults:
+        faults = placed(wanted)
     verdict, begun = Verdict(), time.time()
     asked.out.mkdir(parents=True, exist_ok=True)
-    if kinds:
+    if faults:
         verdict, begun = _main_part(asked, seed, folder, faults, say)
         picture(asked.out / "chaos.svg", seed, folder, faults, begun)
     if ups:
@@ -135,7 +138,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--drain", type=float, default=180.0, help="seconds at most at the end")
     parser.add_argument("--workers", type=int, default=2, help="deliver workers")
     parser.add_argument("--strategies", type=int, default=3)
-    parser.add_argument("--faults", default="", help="these kinds only, by comma")
+    parser.add_argument("--faults", default="", help=FAULTS_HELP)
     parser.add_argument("--keep", action="store_true", help="keep journals, ledgers and logs")
     parser.add_argument("--out", type=Path, default=Path("build"), help="where the report goes")
     return parser.parse_args(argv)

@@ -28,6 +28,7 @@ LEDGER = "ledger.jsonl"
 MODES = (
     "ok",
     "error",
+    "reject",
     "busy",
     "busy_date",
     "conflict",
@@ -149,6 +150,7 @@ def _said(way: str, *, fresh: bool, valid: bool) -> int | None:
     answers = {
         "ok": 201 if fresh else 200,
         "error": 500,
+        "reject": 422,
         "busy": 429,
         "busy_date": 503,
         # Only what was acted on before is a conflict; anything else would be a lie.

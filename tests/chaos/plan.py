@@ -12,6 +12,7 @@ CLOCK = "CHAOS_CLOCK"
 """The variable, and the file it names: by how many seconds the workers' wall clock is off."""
 RECEIVER_MODES = (
     "error",
+    "reject",
     "busy",
     "busy_date",
     "conflict",
@@ -137,6 +138,16 @@ def schedule(
             faults.append(fault)
             busy[fault.victim] = fault.end
         at += chance.uniform(0.5, 1.5) * every
+    return sorted(faults, key=lambda fault: fault.at)
+
+
+def placed(wanted: Sequence[str]) -> list[Fault]:
+    """Faults at stated times instead of drawn ones: `freeze_deliver@8+13` comes at 8 s for 13 s."""
+    faults = []
+    for number, text in enumerate(wanted):
+        kind, _, when = text.partition("@")
+        at, _, seconds = when.partition("+")
+        faults.append(Fault(float(at), BY_NAME[kind].name, float(seconds or 0), number))
     return sorted(faults, key=lambda fault: fault.at)
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from tests.chaos.links import Requests
-from tests.chaos.mutations import MUTATIONS, ROOT, Mutation
+from tests.chaos.mutations import ROOT
 from tests.chaos.order import overtaken
-from tests.chaos.plan import BY_NAME, schedule
+from tests.chaos.plan import BY_NAME, placed, schedule
 from tests.chaos.verdict import Evidence, Verdict, judge
+from tests.chaos.weaknesses import MUTATIONS, Mutation
 
 DELIVERY, SIGNAL = "d1", "s1"
 EXPIRES = "2026-01-05T12:00:00.000000Z"
@@ -194,7 +195,9 @@ def test_requests_are_found_wherever_the_pieces_are_cut() -> None:
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_each_mutation_still_fits_the_code(mutation: Mutation) -> None:
     """What a mutation changes stands exactly once in its file, so that it can be tried any time."""
-    assert (ROOT / mutation.file).read_text().count(mutation.before) == 1
+    for change in mutation.changes:
+        assert (ROOT / change.file).read_text().count(change.before) == 1, change.file
+    assert placed(mutation.faults.split(","))
 
 
 def test_a_seed_gives_one_schedule_with_every_kind_before_any_twice() -> None:
@@ -202,3 +205,12 @@ def test_a_seed_gives_one_schedule_with_every_kind_before_any_twice() -> None:
     faults = schedule(7, 10_000, list(BY_NAME), every=5)
     assert faults == schedule(7, 10_000, list(BY_NAME), every=5)
     assert {fault.kind for fault in faults[: len(BY_NAME)]} == set(BY_NAME)
+
+
+def test_a_schedule_can_be_given_instead_of_drawn() -> None:
+    """Faults come at the seconds that are asked for, for as long, in the order of their times."""
+    faults = placed(["kill_ops@9", "freeze_deliver@2.5+13"])
+    assert [(f.kind, f.at, f.end) for f in faults] == [
+        ("freeze_deliver", 2.5, 15.5),
+        ("kill_ops", 9.0, 9.0),
+    ]
