@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sqlalchemy import Engine, text
 
 
-async def until(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], object], *, seconds: float = 30.0) -> None:
     """Return as soon as ``condition()`` is true, asked in a thread; fail after ``seconds``."""
     async with asyncio.timeout(seconds):
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110 - a database rings no bell
