@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ DATABASE_TROUBLE = (SQLAlchemyError, OSError, TimeoutError)
 """What a database that is away, slow or restarting raises."""
 
 _MIGRATION_LOCK = 0x7369676E616C  # "signal": one advisory lock for all migrating processes
+_GIVEN_WAY_SECONDS = 0.25
 _HIDDEN = ("password", "sslpassword", "passfile")
 
 
@@ -119,12 +121,14 @@ def migrations_folder() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "migrations"
 
 
-def migrate(url: str, revision: str = "head") -> None:
+def migrate(url: str, revision: str = "head", *, patience_seconds: float = 60.0) -> None:
     """Bring the tables at `url` to `revision` in one transaction.
 
-    Any number of processes may call this at once: the others wait and find nothing to do.
-    Raises SchemaError, with nothing changed, where the tables are newer than this release, and
-    whatever SQLAlchemy raises when the database cannot be reached.
+    Any number of processes may call this at once: the others wait and find nothing to do. Workers
+    and producers may run meanwhile: they wait for its end.
+    Raises SchemaError, with nothing changed, where the tables are newer than this release or others
+    hold one for longer than `patience_seconds`, and whatever SQLAlchemy raises when the database
+    cannot be reached.
     """
     from alembic import command  # noqa: PLC0415 - a producer never needs Alembic
     from alembic.config import Config  # noqa: PLC0415
@@ -135,11 +139,27 @@ def migrate(url: str, revision: str = "head") -> None:
     try:
         with engine.begin() as conn:
             conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
-            _refuse_newer(_revision(conn))
+            found = _revision(conn)
+            _refuse_newer(found)
+            if found is not None and found != (REVISION if revision == "head" else revision):
+                _stand_still(conn, patience_seconds)
             config.attributes["connection"] = conn
             command.upgrade(config, revision)
     finally:
         engine.dispose()
+
+
+def _stand_still(conn: Connection, patience_seconds: float) -> None:
+    from signalpost.repository.standstill import lock_all_tables  # noqa: PLC0415 - only to migrate
+
+    end = time.monotonic() + patience_seconds
+    while not lock_all_tables(conn):
+        if time.monotonic() > end:
+            raise SchemaError(
+                "nothing was migrated: an open transaction holds a table, and `select pid, state, "
+                "query_start from pg_stat_activity` shows whose; end it, then migrate again"
+            )
+        time.sleep(_GIVEN_WAY_SECONDS)
 
 
 def check_schema(conn: Connection) -> None:

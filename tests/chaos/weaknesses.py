@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 ALERTS = "        alerts = {row.id: row.alert_id for row in moved if row.alert_id is not None}\n"
+LAST_CHECK = "    def _last_check(self, flight: Flight) -> Failure | None:\n"
 PAUSES = """\
         EXISTS (SELECT FROM signalpost.pauses
                 WHERE scope IN ('producer', 'instrument')) AS narrow,
@@ -111,16 +112,12 @@ MUTATIONS = (
         (
             Change(
                 DISPATCH,
-                "            timeout_seconds=timeout if life is None else min(timeout, life),\n"
-                "            last_check=lambda: self._last_check(flight),\n",
-                "            timeout_seconds=timeout,\n            last_check=lambda: None,\n",
+                "            timeout_seconds=timeout if life is None else min(timeout, life),\n",
+                "            timeout_seconds=timeout,\n",
             ),
-            Change(
-                DISPATCH,
-                "            return Failure.EXPIRED\n",
-                "            return None\n",
-            ),
+            Change(DISPATCH, LAST_CHECK, f"{LAST_CHECK}        return None\n"),
         ),
+        # A claim is answered when five of its signal's seconds are over.
         "link_postgres_slow@4+20",
         "late",
     ),
