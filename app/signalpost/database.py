@@ -22,6 +22,7 @@ __all__ = [
     "REVISION",
     "async_engine",
     "check_schema",
+    "is_lock_timeout",
     "load_driver",
     "migrate",
     "migrations_folder",
@@ -67,6 +68,12 @@ def async_engine(
     if busy:
         settle_on(engine.sync_engine)
     return engine
+
+
+def is_lock_timeout(trouble: Exception) -> bool:
+    """Whether the database gave up waiting for a lock, as `lock_timeout` asks."""
+    # https://www.postgresql.org/docs/current/errcodes-appendix.html: lock_not_available
+    return getattr(getattr(trouble, "orig", None), "sqlstate", None) == "55P03"
 
 
 def load_driver() -> None:

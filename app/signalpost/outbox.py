@@ -10,9 +10,11 @@ from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from signalpost.core.shares import Room
+from signalpost.database import is_lock_timeout
 from signalpost.recording import Recorder
 from signalpost.repository import (
     breakers,
@@ -132,6 +134,11 @@ class Outbox:
         self._claims_begun += 1
         self._claims_open.add(number)
         try:
+            return await self._commit(work)
+        except DBAPIError as trouble:
+            if not is_lock_timeout(trouble):
+                raise
+            # Something changed under it (see looking.py); a new look passes over what is locked.
             return await self._commit(work)
         finally:
             self._claims_open.discard(number)

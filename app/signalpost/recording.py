@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from signalpost.core.outcomes import Failure
-from signalpost.database import DATABASE_TROUBLE
+from signalpost.database import DATABASE_TROUBLE, is_lock_timeout
 from signalpost.errors import RecordHeld
 from signalpost.repository import records
 from signalpost.repository.recorded import Record, Recorded
@@ -66,7 +66,7 @@ class Recorder:
             except _REFUSALS:
                 raise
             except DATABASE_TROUBLE as trouble:
-                if _is_lock_timeout(trouble):
+                if is_lock_timeout(trouble):
                     raise RecordHeld from None
                 logger.warning(
                     "database away, %d attempts wait to be recorded: %s",
@@ -85,7 +85,7 @@ class Recorder:
             free, written = await self._commit(work)
         except Exception as trouble:  # noqa: BLE001 - sorted out below
             refused = not isinstance(trouble, DATABASE_TROUBLE) or isinstance(trouble, _REFUSALS)
-            if len(group) > 1 and (refused or _is_lock_timeout(trouble)):
+            if len(group) > 1 and (refused or is_lock_timeout(trouble)):
                 middle = len(group) // 2
                 first = await self._record_unheld(group[:middle])
                 return [*first, *await self._record_unheld(group[middle:])]
@@ -114,8 +114,3 @@ class Recorder:
         )
         bare = replace(item.answer, failure=Failure.INTERNAL, detail=BARE, excerpt=b"")
         return await self.record([replace(item, answer=bare)])
-
-
-def _is_lock_timeout(trouble: Exception) -> bool:
-    # https://www.postgresql.org/docs/current/errcodes-appendix.html: lock_not_available
-    return getattr(getattr(trouble, "orig", None), "sqlstate", None) == "55P03"

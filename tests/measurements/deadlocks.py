@@ -5,7 +5,9 @@
 Threads on connections of their own enqueue (one, many, superseding, in transactions that last),
 place, claim by turn and by name, record in groups (accepted, refused, lost, late), expire, cancel,
 replay, pause, resume, rotate secrets, change endpoints, take back and prune. PostgreSQL itself
-counts the deadlocks; in the end whatever still lives must be deliverable. Exit code 1 otherwise.
+counts the deadlocks, of which there must be none; in the end whatever still lives must be
+deliverable. Exit code 1 otherwise. Claims and records that gave up waiting for a lock (after
+250 ms, to be done again) are counted apart.
 """
 
 from __future__ import annotations
@@ -28,12 +30,13 @@ from sqlalchemy.exc import DBAPIError
 from signalpost.core.lifecycle import Decision, Status
 from signalpost.core.outcomes import Answer, Failure, Outcome, Phase, Verdict
 from signalpost.core.pausing import Pause
-from signalpost.database import migrate, sync_engine
+from signalpost.database import is_lock_timeout, migrate, sync_engine
 from signalpost.errors import SignalpostError
 from signalpost.repository import (
     breakers,
     cancelling,
     claims,
+    endpoint_changes,
     expiring,
     naming,
     pauses,
@@ -47,9 +50,11 @@ from signalpost.repository import (
 from signalpost.repository.claimed import Claim
 from signalpost.repository.enqueueing import Life, NewSignal, Way, enqueue
 from signalpost.repository.recorded import Record
+from signalpost.settings import Settings
 from tests import rows, stack
 from tests.engines import BOX, SEALED
 
+SETTINGS = Settings(database_url="postgresql://of-no-use/", signal_ttl_seconds=6000)
 SECONDS = 20.0
 ENDPOINTS: dict[str, dict[str, Any]] = {
     "desk": {"ordered": True},
@@ -73,6 +78,7 @@ class Storm:
         self.over = threading.Event()
         self.acts: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
+        self.gave_up: Counter[str] = Counter()
         self.held: list[Claim] = []
         self.guard = threading.Lock()
 
@@ -88,6 +94,9 @@ class Storm:
             except SignalpostError:
                 pass
             except DBAPIError as error:
+                if is_lock_timeout(error):
+                    self.gave_up[act.__name__] += 1
+                    continue
                 self.errors[f"{act.__name__}: {type(error.orig).__name__}"] += 1
 
     def enqueue(self, connection: Connection, chance: random.Random) -> None:
@@ -100,8 +109,10 @@ class Storm:
         life = Life(default_ttl_seconds=chance.choice([0.3, 60.0, 60.0]))
         enqueue(connection, "storm", made, life=life, way=way)
 
-    def claim(self, connection: Connection, chance: random.Random) -> None:
+    def place(self, connection: Connection, chance: random.Random) -> None:
         placing.place_new(connection, limit=100)
+
+    def claim(self, connection: Connection, chance: random.Random) -> None:
         found = claims.claim_due(connection, worker_id=UUID(int=7), limit=30).claims
         self._keep(found)
 
@@ -130,14 +141,19 @@ class Storm:
             self._keep(group[:2])
 
     def expire(self, connection: Connection, chance: random.Random) -> None:
-        expiring.expire_pending(connection, limit=50)
-        placing.find_stuck(connection, after=placing.START, limit=50)
+        if chance.random() < 0.5:
+            expiring.expire_pending(connection, limit=50)
+        else:
+            placing.find_stuck(connection, after=placing.START, limit=50)
 
     def cancel(self, connection: Connection, chance: random.Random) -> None:
         some = _some(connection, chance.choice(["pending", "sending"]), chance, 3)
         cancelling.cancel(connection, some, actor="storm")
 
     def replay(self, connection: Connection, chance: random.Random) -> None:
+        if chance.random() < 0.2:
+            placing.unblock_endpoint(connection, chance.randrange(1, len(ENDPOINTS) + 1))
+            return
         some = _some(connection, chance.choice(["dead", "expired"]), chance, 5)
         replaying.replay(
             connection,
@@ -147,25 +163,38 @@ class Storm:
             even_expired_ttl_seconds=60,
             even_superseded=chance.random() < 0.5,
         )
-        placing.unblock(connection, _some(connection, "dead", chance, 2))
 
     def pause(self, connection: Connection, chance: random.Random) -> None:
         what = chance.choice(
             [Pause("all"), Pause("instrument", "K1*"), Pause("producer", "storm", None, True)]
         )
-        if pauses.list_pauses(connection):
-            for row in pauses.list_pauses(connection):
-                old = Pause(row.scope, row.value, row.endpoint_id, row.entries_only)
-                pauses.resume(connection, old, named="it", actor="storm", why="")
+        if chance.random() < 0.5:
             pauses.unpark(connection, limit=500)
+            return
+        standing = pauses.list_pauses(connection)
+        if standing:
+            row = standing[0]
+            old = Pause(row.scope, row.value, row.endpoint_id, row.entries_only)
+            if chance.random() < 0.5:
+                held = pauses.held_by(connection, old).deliveries
+                cancelling.cancel(connection, held[:20], actor="storm")
+            pauses.resume(connection, old, named="it", actor="storm", why="")
         elif chance.random() < 0.1:
             pauses.pause(connection, what, named="it", actor="storm", why="")
 
     def tend(self, connection: Connection, chance: random.Random) -> None:
-        superseding.let_stuck_go(connection, limit=50)
-        breakers.tell_long_open(connection)
-        pruning.prune_finished(connection, retention_days=1, limit=50)
-        connection.execute(text("UPDATE signalpost.endpoints SET timeout_seconds = 20"))
+        what = chance.randrange(4)
+        if what == 0:
+            superseding.let_stuck_go(connection, limit=50)
+        elif what == 1:
+            breakers.tell_long_open(connection)
+        elif what == 2:
+            pruning.prune_finished(connection, retention_days=1, limit=50)
+        else:
+            change: dict[str, object] = {"timeout_seconds": float(chance.randrange(5, 300))}
+            change |= {"on_dead": chance.choice(["skip", "block"])}
+            name = chance.choice(list(ENDPOINTS))
+            endpoint_changes.change_endpoint(connection, name, change, SETTINGS, actor="storm")
 
     def rotate(self, connection: Connection, chance: random.Random) -> None:
         name = chance.choice(list(ENDPOINTS))
@@ -253,7 +282,7 @@ def main(seconds: float) -> int:
             for name, policy in ENDPOINTS.items():
                 rows.add_endpoint(connection, name=name, secret_ciphertext=SEALED, **policy)
         storm = Storm(engine)
-        twice = (storm.enqueue, storm.claim, storm.record, storm.claim_by_name)
+        twice = (storm.enqueue, storm.place, storm.claim, storm.record, storm.claim_by_name)
         once = (storm.expire, storm.cancel, storm.replay, storm.pause, storm.tend, storm.rotate)
         threads = [
             threading.Thread(target=storm.run, args=(act, seed))
@@ -273,6 +302,7 @@ def main(seconds: float) -> int:
         engine.dispose()
         stack.stop_all()
     print(f"transactions in {seconds:g} s: {dict(storm.acts)}")
+    print(f"gave up waiting: {dict(storm.gave_up)}")
     print(f"errors: {dict(storm.errors)}; deadlocks: {deadlocks}; stuck in the end: {stuck}")
     return 1 if deadlocks or stuck or storm.errors else 0
 

@@ -74,14 +74,20 @@ RETURNING id
 
 
 # No moment of these is ever so far ahead, unless the database's clock was set back.
+_AHEAD = text(f"""
+SELECT id FROM signalpost.endpoints
+WHERE opened_at > {NOW} + interval '1 second' OR failing_since > {NOW} + interval '1 second'
+    OR released_at > {NOW} + interval '1 second'
+    OR probe_at > {NOW} + make_interval(secs => {PROBE_CAP_SECONDS} + 1)
+ORDER BY id
+FOR NO KEY UPDATE
+""")
 _HEAL = text(f"""
 UPDATE signalpost.endpoints
 SET opened_at = LEAST(opened_at, {NOW}), failing_since = LEAST(failing_since, {NOW}),
     released_at = LEAST(released_at, {NOW}),
     probe_at = LEAST(probe_at, {NOW} + make_interval(secs => {PROBE_CAP_SECONDS}))
-WHERE opened_at > {NOW} + interval '1 second' OR failing_since > {NOW} + interval '1 second'
-    OR released_at > {NOW} + interval '1 second'
-    OR probe_at > {NOW} + make_interval(secs => {PROBE_CAP_SECONDS} + 1)
+WHERE id = ANY(CAST(:ids AS bigint[]))
 """)
 
 
@@ -137,7 +143,9 @@ def note(
 
 def tell_long_open(connection: Connection, *, now: datetime | None = None) -> list[int]:
     """Raise an alert for every breaker that has been open for long, once an opening."""
-    connection.execute(_HEAL, {"now": now})
+    ahead = connection.execute(_AHEAD, {"now": now}).scalars().all()
+    if ahead:
+        connection.execute(_HEAL, {"ids": ahead, "now": now})
     return list(connection.execute(_LONG_OPEN, {"now": now}).scalars())
 
 

@@ -58,13 +58,13 @@ FROM signalpost.deliveries d
 JOIN signalpost.signals s ON s.id = d.signal_id
 JOIN signalpost.endpoints e ON e.id = d.endpoint_id
 WHERE d.id = ANY(CAST(:ids AS uuid[]))
-ORDER BY d.id
 """
 
 _LOOK = text(_SELECT)
 # The row lock decides the race with a claim and with a record: whoever has it first, the other one
-# sees what became of the delivery. In the records' order of ids, so that nobody deadlocks.
-_LOCK = text(_SELECT + "FOR UPDATE OF d")
+# sees what became of the delivery. What is under way comes first, as with records and with what
+# supersedes, for both go on from such a row to those that wait for its end.
+_LOCK = text(_SELECT + "ORDER BY d.status = 'sending' DESC, d.id FOR UPDATE OF d")
 
 _WITHDRAW = text("""
 UPDATE signalpost.deliveries d

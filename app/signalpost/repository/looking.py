@@ -30,10 +30,16 @@ GOVERNED = f"""(e.max_in_flight IS NOT NULL OR e.rate_per_second IS NOT NULL
     OR e.opened_at IS NOT NULL
     OR COALESCE(e.released_at > {NOW} - make_interval(secs => {RELEASE_SECONDS}), false))"""
 
+# A claim passes over what is locked. But where a row has changed since the statement began, and its
+# new version is locked by another transaction, PostgreSQL waits for that one in spite of SKIP
+# LOCKED; and a producer's may last. Shorter than `deadlock_timeout` too, so that a claim is in no
+# deadlock.
+HURRY = "set_config('lock_timeout', '250ms', true)"
+
 # One row whatever there is, so that the flags always come.
-_FLAGS = """
+_FLAGS = f"""
 flags AS MATERIALIZED (
-    SELECT
+    SELECT {HURRY} AS hurry,
         EXISTS (SELECT FROM signalpost.deliveries
                 WHERE status = 'pending' AND held = 'new') AS unplaced,
         EXISTS (SELECT FROM signalpost.pauses

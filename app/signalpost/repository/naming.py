@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, text
 from signalpost.core.shares import Quota
 from signalpost.repository.claimed import CLAIM_FIELDS, Claimed, Unclaimed, claimed_of
 from signalpost.repository.claims import MISSED_SECONDS, look_again, soonest, sort_out
-from signalpost.repository.looking import GOVERNED, NOW, READY, Look, look_at
+from signalpost.repository.looking import GOVERNED, HURRY, NOW, READY, Look, look_at
 from signalpost.repository.taking import CLAIM_COLUMNS, LIFE_OVER, take
 
 _TAKE_PLAIN = f"""
@@ -37,11 +37,14 @@ over AS (
 _CLAIM_PLAIN = text(f"""
 WITH asked AS (
     SELECT DISTINCT unnest(CAST(:ids AS uuid[])) AS id
+), hurry AS MATERIALIZED (
+    SELECT {HURRY} AS set
 ), due AS MATERIALIZED (
     SELECT d.id, {LIFE_OVER} AS life_over
-    FROM signalpost.deliveries d
+    FROM hurry CROSS JOIN signalpost.deliveries d
     JOIN signalpost.endpoints e ON e.id = d.endpoint_id
-    WHERE d.id = ANY(CAST(:ids AS uuid[])) AND {READY} AND d.next_attempt_at <= {NOW}
+    WHERE hurry.set IS NOT NULL
+      AND d.id = ANY(CAST(:ids AS uuid[])) AND {READY} AND d.next_attempt_at <= {NOW}
       AND NOT d.ordered AND d.priority = 0 AND NOT {GOVERNED}
       AND NOT :high_only AND d.endpoint_id <> ALL(CAST(:full AS bigint[]))
       AND NOT EXISTS (SELECT FROM signalpost.pauses)

@@ -91,14 +91,16 @@ WHERE scope = :scope AND value = :value
 FOR UPDATE
 """)
 
+# Locked by a statement of its own, as endpoints are everywhere: one that changes them as well comes
+# back to the versions that it saw at first, where those queue who wait for this very transaction.
+_HOLD = text("""
+SELECT id FROM signalpost.endpoints
+WHERE removed_at IS NULL AND (CAST(:endpoint_id AS bigint) IS NULL OR id = :endpoint_id)
+ORDER BY id
+FOR NO KEY UPDATE
+""")
 _RELEASE = text(f"""
-WITH locked AS MATERIALIZED (
-    SELECT id FROM signalpost.endpoints
-    WHERE removed_at IS NULL AND (CAST(:endpoint_id AS bigint) IS NULL OR id = :endpoint_id)
-    ORDER BY id
-    FOR NO KEY UPDATE
-)
-UPDATE signalpost.endpoints e SET released_at = {NOW} FROM locked WHERE e.id = locked.id
+UPDATE signalpost.endpoints SET released_at = {NOW} WHERE id = ANY(CAST(:ids AS bigint[]))
 """)
 
 _HELD = text(f"""
@@ -192,7 +194,8 @@ def resume(connection: Connection, what: Pause, *, named: str, actor: str, why: 
     if not found:
         return False
     if what.scope in ("all", "endpoint"):
-        connection.execute(_RELEASE, {"endpoint_id": what.endpoint_id, "now": None})
+        held = connection.execute(_HOLD, {"endpoint_id": what.endpoint_id}).scalars().all()
+        connection.execute(_RELEASE, {"ids": held, "now": None})
     _tell(connection, "resumed", what, named=named, actor=actor, why=why, after={})
     return True
 

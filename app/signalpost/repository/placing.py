@@ -158,22 +158,26 @@ WITH RECURSIVE walked AS (
         ORDER BY d.endpoint_id, d.ordering_key LIMIT 1) n
 ), keys AS MATERIALIZED (
     SELECT endpoint_id, ordering_key FROM walked LIMIT :limit
-), stuck AS (
-    UPDATE signalpost.deliveries d SET held = 'new'
+), free AS MATERIALIZED (
+    SELECT d.id
     FROM keys k
     CROSS JOIN LATERAL (
         SELECT f.id FROM signalpost.deliveries f
         WHERE f.endpoint_id = k.endpoint_id AND f.ordering_key = k.ordering_key
           AND f.status = 'pending' AND f.ordered AND f.held IS NOT NULL
         ORDER BY f.position LIMIT 1) first
+    JOIN signalpost.deliveries d ON d.id = first.id
     LEFT JOIN signalpost.orderings o
         ON o.endpoint_id = k.endpoint_id AND o.ordering_key = k.ordering_key
-    WHERE d.id = first.id AND d.status = 'pending' AND d.held = 'behind'
+    WHERE d.status = 'pending' AND d.held = 'behind'
       AND NOT EXISTS (
         SELECT FROM signalpost.deliveries h
         WHERE h.endpoint_id = k.endpoint_id AND h.ordering_key = k.ordering_key AND {HEAD})
       AND NOT EXISTS (
         SELECT FROM signalpost.deliveries b WHERE b.id = o.blocked_by AND b.status = 'dead')
+    FOR UPDATE OF d SKIP LOCKED
+), stuck AS (
+    UPDATE signalpost.deliveries d SET held = 'new' FROM free WHERE d.id = free.id
     RETURNING d.id
 )
 SELECT (SELECT count(*) FROM stuck) AS stuck, (SELECT count(*) FROM keys) AS walked,
@@ -317,6 +321,8 @@ def place_new(connection: Connection, *, limit: int) -> Placed:
 
 def find_stuck(connection: Connection, *, after: Key, limit: int) -> Step:
     """Walk ``limit`` keys from ``after`` on; whoever is held there for no reason is placed again.
+
+    Where somebody is at such a one, it is left to the next walk; nothing waits here.
 
     Returns:
         How many were, and where to go on: at the start again once the end was reached.

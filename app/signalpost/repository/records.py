@@ -14,6 +14,7 @@ from signalpost.core.lifecycle import Decision, Standing, Status, settle
 from signalpost.core.refusals import refusal
 from signalpost.repository import troubles
 from signalpost.repository.breakers import Heard, note
+from signalpost.repository.looking import HURRY
 from signalpost.repository.placing import Key, lock_keys, promote, take_keys
 from signalpost.repository.recorded import Record, Recorded, attempt_columns, move_columns
 from signalpost.repository.superseding import let_go
@@ -22,10 +23,10 @@ _NOW = "COALESCE(CAST(:now AS timestamptz), statement_timestamp())"
 
 # A strategy may leave a transaction open in which it has superseded one of these. The others do not
 # wait for its end; so this transaction waits for nobody longer than a moment.
-_HURRY = text("SELECT set_config('lock_timeout', '250ms', true)")
+_HURRY = text(f"SELECT {HURRY}")
 
-_LOCK = text("""
-WITH hurry AS MATERIALIZED (SELECT set_config('lock_timeout', '250ms', true) AS set)
+_LOCK = text(f"""
+WITH hurry AS MATERIALIZED (SELECT {HURRY} AS set)
 SELECT d.id, d.status, d.claim_id, d.wanted_end
 FROM signalpost.deliveries d, hurry
 WHERE d.id = ANY(CAST(:ids AS uuid[])) AND hurry.set IS NOT NULL

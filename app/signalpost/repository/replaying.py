@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, text
 
 from signalpost.core.lifecycle import MIN_LIFE_SECONDS, Status, is_legal
 from signalpost.repository.auditing import Act, leave_trail
+from signalpost.repository.superseding import key_lock
 
 __all__ = ["REPLAYABLE", "Replay", "replay"]
 
@@ -77,12 +78,9 @@ ORDER BY d.id
 _LOOK = text(_SELECT)
 _LOCK = text(_SELECT + "FOR UPDATE OF d")
 
-# As a call of the producer's with that key does, and before any row is locked, as it does too: of
-# a replay and a newer signal at once, one sees the other.
-_LOCK_SUPERSEDE_KEYS = text("""
+_LOCK_SUPERSEDE_KEYS = text(f"""
 SELECT pg_advisory_xact_lock(lock) FROM (
-    SELECT DISTINCT hashtextextended(
-        concat_ws(' ', 'signalpost', s.producer_id, d.supersede_key), 0) AS lock
+    SELECT DISTINCT {key_lock("s.producer_id", "d.supersede_key")} AS lock
     FROM signalpost.deliveries d JOIN signalpost.signals s ON s.id = d.signal_id
     WHERE d.id = ANY(CAST(:ids AS uuid[])) AND d.supersede_key IS NOT NULL
       AND d.status IN ('dead', 'expired')

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, func, update
+from sqlalchemy import Connection, func, select, update
 
 from signalpost.core.signing import secret_bytes
 from signalpost.errors import EndpointError
@@ -106,4 +106,8 @@ def finish_rotation(conn: Connection, name: str, *, actor: str, why: str = "") -
 def forget_previous_secrets(conn: Connection) -> int:
     """Delete previous secrets whose window is over; how many they were."""
     over = EndpointRow.previous_secret_until <= func.clock_timestamp()
-    return conn.execute(update(EndpointRow).where(over).values(_NONE_BEFORE)).rowcount
+    # In the order in which all lock endpoints of which they need several.
+    found = select(EndpointRow.id).where(over).order_by(EndpointRow.id)
+    ids = conn.scalars(found.with_for_update(key_share=True)).all()
+    mine = EndpointRow.id.in_(ids)
+    return conn.execute(update(EndpointRow).where(mine).values(_NONE_BEFORE)).rowcount

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from signalpost.errors import NoEndpoint
 from signalpost.repository.recognising import DeliveryView, NewSignal, Stored, identities
+from signalpost.repository.superseding import key_lock
 
 __all__ = ["check_endpoints", "insert"]
 
@@ -40,8 +41,8 @@ WITH limits AS MATERIALIZED (
         CAST(:expiries AS timestamptz[]), CAST(:confidences AS numeric[]), CAST(:ranks AS int[])
     ) AS given (id, key, body, instrument, side, action, expires_at, confidence, rank)
 ), alone AS MATERIALIZED (
-    SELECT pg_advisory_xact_lock(hashtextextended(
-        concat_ws(' ', 'signalpost', CAST(:producer_id AS text), CAST(:supersede_key AS text)), 0))
+    SELECT pg_advisory_xact_lock(
+        {key_lock("CAST(:producer_id AS text)", "CAST(:supersede_key AS text)")})
     FROM limits
     WHERE CAST(:supersede_key AS text) IS NOT NULL AND limits.lock_timeout IS NOT NULL
 ), call AS MATERIALIZED (

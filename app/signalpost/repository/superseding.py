@@ -17,7 +17,17 @@ from sqlalchemy import Connection, text
 from signalpost.repository.looking import NOW
 from signalpost.repository.placing import Key, lock_keys, promote
 
-__all__ = ["let_go", "let_stuck_go", "supersede"]
+__all__ = ["key_lock", "let_go", "let_stuck_go", "supersede"]
+
+
+def key_lock(producer_id: str, supersede_key: str) -> str:
+    """The number of a supersede key's advisory lock, as SQL; both given as SQL too.
+
+    Whoever stores a signal with that key takes it, and so does a replay, before any row is locked:
+    of two at once, one sees the other.
+    """
+    return f"hashtextextended(concat_ws(' ', 'signalpost', {producer_id}, {supersede_key}), 0)"
+
 
 _OLDER = """
 FROM signalpost.deliveries n
