@@ -26,6 +26,7 @@ from signalpost.secretbox import SecretBox
 from signalpost.sender import Parcel, Progress, Sender
 from signalpost.settings import Settings
 from signalpost.signer import Signer
+from signalpost.window import Loads
 
 logger = logging.getLogger(__name__)
 
@@ -81,8 +82,7 @@ class Dispatcher:
         self.gate = Gate(lease)
         self._signer = Signer(box, wall=lease.wall)
         self.flights: dict[UUID, Flight] = {}
-        self.ended = 0
-        """How many attempts have ended so far."""
+        self.loads = Loads()
         self._records: Grouped[Record, Recorded | None] = Grouped(
             outbox.record, key=lambda item: item.delivery_id, most=RECORDS_AT_ONCE
         )
@@ -94,6 +94,7 @@ class Dispatcher:
         """
         when = self._lease.steady if claimed_at is None else claimed_at
         flight = self.flights[claim.claim_id] = Flight(claim, epoch, when)
+        self.loads.take(claim)
         return flight
 
     async def attempt(self, flight: Flight) -> reports.Report:
@@ -107,8 +108,8 @@ class Dispatcher:
             item = self.judge(claim, answer)
             recorded = await self._record(item)
         finally:
-            self.flights.pop(claim.claim_id, None)
-            self.ended += 1
+            if self.flights.pop(claim.claim_id, None) is not None:
+                self.loads.give_back(claim)
         return self.tell(claim, item, recorded)
 
     async def _record(self, item: Record) -> Recorded | None:

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from signalpost import reports
+from signalpost.asking import Asking
 from signalpost.clock import Lease
 from signalpost.core.outcomes import Failure
-from signalpost.core.shares import Room
+from signalpost.core.shares import Kept, Room
 from signalpost.database import DATABASE_TROUBLE
 from signalpost.dispatch import Dispatcher, Flight
-from signalpost.grouping import Grouped
 from signalpost.holding import Holder
-from signalpost.logs import Seldom, place, speak_of
+from signalpost.logs import Seldom, place
 from signalpost.outbox import Outbox
 from signalpost.reports import Report, Tally
-from signalpost.repository.claimed import Claim, Unclaimed
-from signalpost.window import Threads, Window
+from signalpost.repository.claimed import Claimed
+from signalpost.window import Flying, Threads, Window
 
 logger = logging.getLogger(__name__)
 
 CLAIMS_AT_ONCE = 100
-NAMED_AT_ONCE = 16
 EXITS_EVERY_SECONDS = 0.1
 """While no other place is free, what is due in the exit lane is looked for so often."""
 THREADS = 64
@@ -60,43 +57,41 @@ class Intake:
         self._closed = closed
         self._again = again
         self._announce_alerts = announce_alerts
-        self._claims: Grouped[UUID, Flight | Report] = Grouped(
-            self._claim_group, key=lambda delivery_id: delivery_id, most=NAMED_AT_ONCE
-        )
-        self._timed: Grouped[UUID, Flight | Report] = Grouped(
-            self._claim_timed, key=lambda delivery_id: delivery_id, most=NAMED_AT_ONCE
-        )
         self._look = look
         self._threads = Threads(threads)
+        # For callers that wait for their attempts, each in a thread; and for timers, each of
+        # which has taken a place of the window.
+        self._in_threads = Asking(
+            outbox=outbox,
+            holder=holder,
+            lease=lease,
+            room=lambda _: self._threads.room,
+            taken=self._threads.take,
+            closed=closed,
+            look=look,
+        )
+        self._in_window = Asking(
+            outbox=outbox, holder=holder, lease=lease, room=self._room, closed=closed, look=look
+        )
         self._seldom = Seldom()
         self.more = False
         """Whether the last look may have left something due, for limits that attempts hold."""
+        self._kept = Kept()
+        """Whose that is, where their share of this process's places was used up."""
         self._holder = holder
 
     async def take_one(self, delivery_id: UUID) -> Report:
         """Make one attempt of one delivery, if it can be claimed; the caller sees to its retry."""
-        found = await self._claim_one(self._claims, delivery_id)
+        found = await self._in_threads.ask(delivery_id)
         if isinstance(found, Report):
             return found
         try:
             report = await self._dispatcher.attempt(found)
         finally:
             self._threads.give_back(found.claim)
+            self._see_room()
         self._tell(report)
         return report
-
-    async def _claim_one(
-        self, claims: Grouped[UUID, Flight | Report], delivery_id: UUID
-    ) -> Flight | Report:
-        closed = self._closed()
-        if closed:
-            return Report(delivery_id, "not_claimed", closed)
-        try:
-            return await claims.put(delivery_id)
-        except DATABASE_TROUBLE as trouble:
-            speak_of(delivery=delivery_id)
-            logger.warning("claiming failed: %s", type(trouble).__name__)
-            return Report(delivery_id, "not_claimed", "the database is away")
 
     def take_one_soon(self, delivery_id: UUID) -> None:
         """The same within the window and in the background, its retry seen to."""
@@ -106,7 +101,7 @@ class Intake:
         self,
         overdue_seconds: float,
         tally: Tally,
-        flying: set[asyncio.Task[None]],
+        flying: Flying,
         *,
         high_only: bool = False,
     ) -> int:
@@ -115,7 +110,7 @@ class Intake:
         Args:
             overdue_seconds: only what has been due for this long.
             tally: what became of each is added to it, as attempts end.
-            flying: the attempts under way, each taken out at its end.
+            flying: the attempts under way; those that this begins are added.
             high_only: the exit lane alone, in the places that are reserved for it, at once.
 
         Returns:
@@ -127,12 +122,11 @@ class Intake:
             while not (places := await self._window.take(CLAIMS_AT_ONCE, EXITS_EVERY_SECONDS)):
                 # Whatever became of its message, an exit does not wait for a place with the others.
                 await self.take_due(0.0, tally, flying, high_only=True)
-        used = 0
+        used, answered = 0, False
         try:
             if self._closed() or not places:
                 return 0
             epoch, sent_at = self._lease.epoch, self._lease.steady
-            ended = self._dispatcher.ended
             claimed = await self._outbox.claim_due(
                 limit=places,
                 overdue_seconds=overdue_seconds,
@@ -141,10 +135,8 @@ class Intake:
             )
             flights = self._holder.hold(claimed, epoch, sent_at)
             used = len(flights)
-            self.more = claimed.more
-            if self.more and self._dispatcher.ended != ended:
-                # What ended during the claim made room that it did not know of, and told nobody.
-                self._look(0.0)
+            self._remember(claimed, whole=not high_only and not overdue_seconds)
+            answered = True
             self._seldom.over()
         except DATABASE_TROUBLE as trouble:
             if self._seldom.lets(self._lease.steady):
@@ -152,66 +144,38 @@ class Intake:
             return 0
         finally:
             self._window.give_back(places - used)
+            if answered:
+                # What ended during the claim made room that it did not know of.
+                self._see_room()
         for flight in flights:
-            task = self._holder.spawn(self._fly(flight, tally))
-            flying.add(task)
-            task.add_done_callback(flying.discard)
+            flying.add(self._holder.spawn(self._fly(flight, tally)))
         for expired in claimed.expired:
             tally.add(reports.expired_report(expired))
         return used + len(claimed.expired) + claimed.parked
 
     def _room(self, places: int) -> Room:
-        flights: Counter[int] = Counter()
-        high: Counter[int] = Counter()
-        for flight in self._dispatcher.flights.values():
-            flights[flight.claim.endpoint_id] += 1
-            if flight.claim.priority:
-                high[flight.claim.endpoint_id] += 1
+        loads = self._dispatcher.loads
         free = self._window.free + places
-        return Room(free, self._window.reserved, flights, high)
+        # Copied: a claim works with one moment's numbers from its beginning to its end.
+        return Room(free, self._window.reserved, dict(loads.flights), dict(loads.high))
 
-    async def _claim_group(self, delivery_ids: Sequence[UUID]) -> list[Flight | Report]:
-        """Claim for callers that wait for their attempts, each in a thread."""
-        return await self._claim_named(
-            delivery_ids, lambda _: self._threads.room, self._threads.take
-        )
+    def _remember(self, claimed: Claimed, *, whole: bool) -> None:
+        """Keep in mind what a look left; one at a part of what is due knows only of that part."""
+        self.more = claimed.more or (self.more and not whole)
+        self._kept = claimed.kept if whole else self._kept | claimed.kept
 
-    async def _claim_timed(self, delivery_ids: Sequence[UUID]) -> list[Flight | Report]:
-        """Claim for timers, each of which has taken a place of the window."""
-        return await self._claim_named(delivery_ids, self._room)
+    def _see_room(self) -> None:
+        """Look again if there is room now for what the last look left for want of it.
 
-    async def _claim_named(
-        self,
-        delivery_ids: Sequence[UUID],
-        room: Callable[[int], Room],
-        taken: Callable[[Claim], None] = lambda _: None,
-    ) -> list[Flight | Report]:
-        # Nobody knows yet whose they are, so only so many go at once as anyone may still have.
-        found: dict[UUID, Flight | Report] = {}
-        left = list(delivery_ids)
-        while left and (most := (now := room(len(left))).together):
-            group, left = left[:most], left[most:]
-            epoch, sent_at = self._lease.epoch, self._lease.steady
-            claimed = await self._outbox.claim_by_id(
-                group, full=now.full, full_high=now.full_high, high_only=now.high_only
-            )
-            for flight in self._holder.hold(claimed, epoch, sent_at):
-                found[flight.claim.delivery_id] = flight
-                taken(flight.claim)
-            for expired in claimed.expired:
-                found[expired.delivery_id] = reports.expired_report(expired)
-            for unclaimed in claimed.unclaimed:
-                found[unclaimed.delivery_id] = reports.unclaimed_report(unclaimed)
-                self.more = self.more or unclaimed.held == "share"
-        for delivery_id in left:
-            found[delivery_id] = reports.unclaimed_report(
-                Unclaimed(delivery_id, "pending", 0.0, "share")
-            )
-            self.more = True
-        if self.more:
-            # The window may still have places, and what ends makes others.
+        Whoever gives places back, or ends an attempt, calls this afterwards, and so does every look
+        once it has left word of what it kept back: so room that is made before that is seen by the
+        look itself, and room that is made later by its maker. All of it is one loop's, without an
+        await between. An end that makes no room for anybody costs no look: beside an endpoint that
+        has its share all the time, a look for each attempt of all others would cost more than they.
+        """
+        loads, window = self._dispatcher.loads, self._window
+        if self._kept.fits(Room(window.free, window.reserved, loads.flights, loads.high)):
             self._look(0.0)
-        return [found[delivery_id] for delivery_id in delivery_ids]
 
     async def _fly(self, flight: Flight, tally: Tally) -> None:
         try:
@@ -225,6 +189,7 @@ class Intake:
             tally["not_recorded"] += 1
         finally:
             self._window.give_back(1)
+            self._see_room()
 
     async def _take_one_in_window(self, delivery_id: UUID) -> None:
         if self._window.crowded:
@@ -232,7 +197,7 @@ class Intake:
             self._look(0.0)
         await self._window.take(1)
         try:
-            found = await self._claim_one(self._timed, delivery_id)
+            found = await self._in_window.ask(delivery_id)
             if isinstance(found, Flight):
                 report = await self._dispatcher.attempt(found)
                 self._tell(report)
@@ -243,6 +208,7 @@ class Intake:
             self._lament(refusal)
         finally:
             self._window.give_back(1)
+            self._see_room()
 
     @staticmethod
     def _lament(refusal: Exception) -> None:
@@ -252,7 +218,7 @@ class Intake:
         alerts = [*report.notices, *([] if report.alert_id is None else [report.alert_id])]
         if alerts:
             self._announce_alerts(alerts)
-        if self.more or report.makes_room:
+        if report.makes_room:
             self._look(0.0)
         if report.detail == Failure.SECRET:
             self._holder.spawn(self._tell_unreadable(report))

@@ -8,7 +8,7 @@ from typing import Any
 
 from signalpost.intake import Intake
 from signalpost.reports import Tally
-from signalpost.window import Window
+from signalpost.window import Flying, Window
 
 OVERDUE_SECONDS = 2.0
 
@@ -52,7 +52,7 @@ class Sweeps:
         a ring that arrives at any moment is either seen or finds no drain running.
         """
         tally = Tally()
-        flying: set[asyncio.Task[None]] = set()
+        flying = Flying()
         if self._draining:
             self._rung.set()
             tally["joined"] = 1
@@ -62,7 +62,7 @@ class Sweeps:
         if flying and self._threads:
             self._threads -= 1
             try:
-                await asyncio.wait(flying)
+                await flying.wait()
             finally:
                 self._threads += 1
         return tally.so_far(under_way=len(flying))
@@ -70,8 +70,8 @@ class Sweeps:
     async def rescue(self) -> None:
         """Take what has been due for 2 s, whatever became of its message."""
         tally = Tally()
-        await self._take_exits(tally, set())
-        while not self._closed() and await self._intake.take_due(OVERDUE_SECONDS, tally, set()):
+        await self._take_exits(tally, Flying())
+        while not self._closed() and await self._intake.take_due(OVERDUE_SECONDS, tally, Flying()):
             pass
 
     def look(self, after_seconds: float) -> None:
@@ -103,8 +103,9 @@ class Sweeps:
         if self._next_look is not None:
             self._next_look.cancel()
 
-    async def _sweep(self, tally: Tally, flying: set[asyncio.Task[None]]) -> None:
+    async def _sweep(self, tally: Tally, flying: Flying) -> None:
         self._draining = True
+        flying.landed = self._rung.set
         try:
             while not self._closed():
                 self._rung.clear()
@@ -113,15 +114,14 @@ class Sweeps:
                     continue
                 if not (self._intake.more and flying):
                     break
-                # What is left is kept back by limits that these very attempts hold; but they may
-                # last, and a ring may be for somebody else.
-                ring = asyncio.create_task(self._rung.wait())
-                await asyncio.wait({*flying, ring}, return_when=asyncio.FIRST_COMPLETED)
-                ring.cancel()
+                # What is left is kept back by limits that these very attempts hold. Whichever of
+                # them makes room for it rings, as does the end of the last one.
+                await self._rung.wait()
         finally:
             self._draining = False
+            flying.landed = None
 
-    async def _take_exits(self, tally: Tally, flying: set[asyncio.Task[None]]) -> None:
+    async def _take_exits(self, tally: Tally, flying: Flying) -> None:
         """Send exits in the places reserved for them, while all others are taken."""
         while not self._closed() and self._window.crowded:
             if not await self._intake.take_due(0.0, tally, flying, high_only=True):
@@ -132,6 +132,6 @@ class Sweeps:
         tally = Tally()
         if self._draining:
             self._rung.set()
-            await self._take_exits(tally, set())
+            await self._take_exits(tally, Flying())
         else:
-            await self._sweep(tally, set())
+            await self._sweep(tally, Flying())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 
 from signalpost.core.shares import Room
 from signalpost.repository.claimed import Claim
@@ -58,7 +59,28 @@ class Window:
             self._freed.set()
 
 
-class Threads:
+class Loads:
+    """The attempts under way by endpoint, and those of the exit lane among them."""
+
+    def __init__(self) -> None:
+        self.flights: Counter[int] = Counter()
+        self.high: Counter[int] = Counter()
+
+    def take(self, claim: Claim) -> None:
+        """An attempt of a claim has begun."""
+        self.flights[claim.endpoint_id] += 1
+        if claim.priority:
+            self.high[claim.endpoint_id] += 1
+
+    def give_back(self, claim: Claim) -> None:
+        """It has ended."""
+        for flights in (self.flights, self.high) if claim.priority else (self.flights,):
+            flights[claim.endpoint_id] -= 1
+            if not flights[claim.endpoint_id]:
+                del flights[claim.endpoint_id]
+
+
+class Threads(Loads):
     """The threads of callers, each of which waits for one attempt.
 
     One is always left free, to hand on to the window what may not wait in a thread; so many
@@ -66,24 +88,40 @@ class Threads:
     """
 
     def __init__(self, size: int) -> None:
+        super().__init__()
         self._size = size
-        self._flights: Counter[int] = Counter()
-        self._high: Counter[int] = Counter()
 
     @property
     def room(self) -> Room:
         """What is free, and who has the others; one in eight is for the exit lane."""
-        free = max(0, self._size - 1 - self._flights.total())
-        return Room(free, max(1, self._size // 8), self._flights, self._high)
+        free = max(0, self._size - 1 - self.flights.total())
+        return Room(free, max(1, self._size // 8), self.flights, self.high)
 
-    def take(self, claim: Claim) -> None:
-        """Let a thread wait for the attempt of a claim."""
-        self._flights[claim.endpoint_id] += 1
-        self._high[claim.endpoint_id] += claim.priority
 
-    def give_back(self, claim: Claim) -> None:
-        """The attempt has ended."""
-        for flights, own in ((self._flights, 1), (self._high, claim.priority)):
-            flights[claim.endpoint_id] -= own
-            if not flights[claim.endpoint_id]:
-                del flights[claim.endpoint_id]
+class Flying:
+    """The attempts that one drain began and that are under way.
+
+    ``landed``, where it is set, is called after the last one.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.landed: Callable[[], None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def add(self, task: asyncio.Task[None]) -> None:
+        """Count an attempt in, until it ends."""
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
+
+    async def wait(self) -> None:
+        """Wait until all that are under way now have ended."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not self._tasks and self.landed is not None:
+            self.landed()

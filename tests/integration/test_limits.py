@@ -277,6 +277,48 @@ async def test_room_that_is_made_during_a_claim_is_not_overlooked(
         await receiver.wait_for(28)
 
 
+class _Counting(Outbox):
+    """Counts the looks at all that is due."""
+
+    looks = 0
+
+    async def claim_due(self, *, overdue_seconds: float, **values: Any) -> Claimed:
+        type(self).looks += not overdue_seconds
+        return await super().claim_due(overdue_seconds=overdue_seconds, **values)
+
+
+async def test_beside_an_endpoint_that_has_its_share_others_cost_no_more_looks(
+    engine: Engine, database_url: str
+) -> None:
+    """An attempt's end that makes no room for what is kept back is no reason to look."""
+    release, slow = receivers.gated()
+
+    async with (
+        receivers.receiver(slow) as stuck,
+        receivers.receiver() as healthy,
+        engine_rig(database_url, window_size=30, outbox_of=_Counting) as rig,
+    ):
+        with engine.begin() as connection:
+            one = rows.add_endpoint(
+                connection, url=stuck.url, secret_ciphertext=SEALED, timeout_seconds=120
+            )
+            two = rows.add_endpoint(connection, url=healthy.url, secret_ciphertext=SEALED)
+            fill(connection, one, 30)
+        rig.engine.look(0.0)
+        await stuck.wait_for(18)
+        before = _Counting.looks
+        for number in range(20):
+            with engine.begin() as connection:
+                fill(connection, two, 1)
+            rig.engine.look(0.0)
+            await healthy.wait_for(number + 1)
+            await until(lambda: rig.engine.in_flight == 18)
+        # One look finds it, another one that this was all; the first may end a look under way.
+        assert _Counting.looks - before <= 2 * 20 + 2
+        release.set()
+        await stuck.wait_for(30)
+
+
 async def test_drains_for_a_stuck_endpoint_do_not_hold_the_threads_of_a_worker(
     engine: Engine, database_url: str
 ) -> None:

@@ -44,6 +44,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "signalpost.gate",
             "signalpost.grouping",
             "signalpost.health",
+            "signalpost.asking",
             "signalpost.holding",
             "signalpost.intake",
             "signalpost.metrics",

@@ -32,27 +32,53 @@ class Room:
         """Whether nothing is left but what the exit lane may have."""
         return self.free <= self.reserved
 
-    @property
-    def full(self) -> list[int]:
-        """The endpoints that may not have more, but for exits."""
-        return [one for one, own in self.flights.items() if not self._normal(own)]
+    def normal(self, endpoint_id: int) -> int:
+        """So many more an endpoint may have outside the exit lane."""
+        return share(max(0, self.free - self.reserved), self.flights.get(endpoint_id, 0))
 
-    @property
-    def full_high(self) -> list[int]:
-        """The endpoints that may not have more exits either."""
-        return [one for one, own in self.high_flights.items() if not share(self.free, own)]
+    def high(self, endpoint_id: int) -> int:
+        """So many more exits an endpoint may have."""
+        return share(self.free, self.high_flights.get(endpoint_id, 0))
 
-    @property
-    def together(self) -> int:
-        """So many may be taken at once, even if all are of the same endpoint, whichever it is."""
-        shares = [
-            self._normal(own) or share(self.free, self.high_flights.get(one, 0))
-            for one, own in self.flights.items()
-        ]
-        return min(filter(None, [*shares, self._normal(0) or share(self.free, 0)]), default=0)
+    def together(self, asked: int) -> Together:
+        """How many of ``asked`` deliveries may be taken at once, whosever they are."""
+        # An endpoint with a place or two left would cut every group down to its own size; in a
+        # group it counts as full, and what is due there is looked for within its exact share.
+        least = max(1, min(asked, LEAST_AT_ONCE))
+        full = [one for one in self.flights if self.normal(one) < least]
+        full_high = [one for one in self.high_flights if self.high(one) < least]
+        places = [self.normal(one) for one in self.flights.keys() - set(full)]
+        places += [self.high(one) for one in set(full) - set(full_high)]
+        # And those that hold none so far.
+        places.append(share(max(0, self.free - self.reserved), 0) or share(self.free, 0))
+        return Together(min(asked, *places), full, full_high)
 
-    def _normal(self, own: int) -> int:
-        return share(max(0, self.free - self.reserved), own)
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """``most``: so many may be taken at once, even if all are of the same endpoint.
+
+    Except of those that are ``full``, which get none but exits, and ``full_high``, no exits either.
+    """
+
+    most: int
+    full: list[int]
+    full_high: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The endpoints of which a claim left something due for want of room, by lane."""
+
+    high: frozenset[int] = frozenset()
+    normal: frozenset[int] = frozenset()
+
+    def __or__(self, other: Kept) -> Kept:
+        return Kept(self.high | other.high, self.normal | other.normal)
+
+    def fits(self, room: Room) -> bool:
+        """Whether one of them may have a place now."""
+        return any(map(room.high, self.high)) or any(map(room.normal, self.normal))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +131,8 @@ def allot(waiting: Sequence[Waiting], *, limit: int, room: Room | None) -> list[
     for one in waiting:
         high = normal = min(each, limit)
         if room is not None:
-            own = room.flights.get(one.endpoint_id, 0)
-            own_high = room.high_flights.get(one.endpoint_id, 0)
-            high = min(high, share(room.free, own_high))
-            normal = min(normal, share(max(0, room.free - room.reserved), own))
+            high = min(high, room.high(one.endpoint_id))
+            normal = min(normal, room.normal(one.endpoint_id))
         quota = Quota(
             one.endpoint_id, high if one.high else 0, normal if one.normal else 0, one.governed
         )

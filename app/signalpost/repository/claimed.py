@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
+from signalpost.core.shares import Kept
 from signalpost.repository.placing import Key
 
 
@@ -94,6 +95,8 @@ class Claimed:
     """So many were put aside because their producer or instrument is paused."""
     more: bool = False
     """There may be more that is due, but for a quota or a limit: look again when one ends."""
+    kept: Kept = field(default_factory=Kept)
+    """Whose it is, where it was a quota: look again once one of them has room."""
     again_seconds: float | None = None
     """There may be more that this moment's limit or somebody else's lock kept back: look again
     after so long."""

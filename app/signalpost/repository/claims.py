@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from signalpost.core.shares import Quota, Room, allot
+from signalpost.core.shares import Kept, Quota, Room, Waiting, allot
 from signalpost.repository.claimed import Claim, Claimed, claim_of, claimed_of
 from signalpost.repository.looking import Look, look_around
 from signalpost.repository.pacing import paced_wait
@@ -69,6 +69,7 @@ def claim_due(
     quotas = allot(look.waiting, limit=limit, room=room)
     claimed.more = len(quotas) < len(look.waiting)
     again = MISSED_SECONDS if look.missed else None
+    rows: Sequence[Row[Any]] = ()
     if quotas:
         rows = take(
             connection,
@@ -83,6 +84,7 @@ def claim_due(
         sort_out(connection, rows, claimed)
         claimed.more = claimed.more or _is_short(quotas, rows)
         again = soonest(again, look_again(connection, quotas, look, rows, now))
+    claimed.kept = _kept(look.waiting, quotas, rows)
     claimed.again_seconds = again
     return claimed
 
@@ -111,6 +113,22 @@ def _is_short(quotas: Sequence[Quota], rows: Sequence[Row[Any]]) -> bool:
         quota.governed
         or taken[quota.endpoint_id] >= min(q for q in (quota.high, quota.normal) if q)
         for quota in quotas
+    )
+
+
+def _kept(waiting: Sequence[Waiting], quotas: Sequence[Quota], rows: Sequence[Row[Any]]) -> Kept:
+    """Whose quota was used up, or nothing from the start.
+
+    Where nothing was taken these are only those that had no room at all, so whoever looks again
+    once they have some never looks twice for the same room.
+    """
+    high = {quota.endpoint_id: quota.high for quota in quotas}
+    normal = {quota.endpoint_id: quota.normal for quota in quotas}
+    taken = Counter(row.due_endpoint for row in rows)
+    ids = [(one.endpoint_id, taken[one.endpoint_id], one) for one in waiting]
+    return Kept(
+        high=frozenset(one for one, n, due in ids if due.high and n >= high.get(one, 0)),
+        normal=frozenset(one for one, n, due in ids if due.normal and n >= normal.get(one, 0)),
     )
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signalpost.core.shares import Quota, Room, Waiting, allot, share
+from signalpost.core.shares import Kept, Quota, Room, Waiting, allot, share
 
 
 def test_alone_an_endpoint_gets_two_thirds_and_others_always_find_places() -> None:
@@ -52,12 +52,12 @@ def test_what_is_taken_together_unseen_exceeds_no_share(
     high: Counter[int] = Counter()
     while asked:
         room = Room(size - flights.total(), size // 8, flights, high)
-        most = room.together
-        assert most <= room.free
-        if not most:
+        if not room.free:
             break
-        group, asked = asked[:most], asked[most:]
-        full, full_high = room.full, room.full_high
+        together = room.together(len(asked))
+        assert 0 < together.most <= min(room.free, len(asked))
+        group, asked = asked[: together.most], asked[together.most :]
+        full, full_high = together.full, together.full_high
         took = [
             (endpoint_id, is_high)
             for endpoint_id, is_high in group
@@ -70,3 +70,25 @@ def test_what_is_taken_together_unseen_exceeds_no_share(
         for (endpoint_id, is_high), count in Counter(took).items():
             own = high[endpoint_id] if is_high else flights[endpoint_id] - high[endpoint_id]
             assert own <= max(1, 2 * (room.free - count))
+
+
+def test_an_endpoint_near_its_share_does_not_cut_the_groups_of_others() -> None:
+    """In a group it counts as full; asked for alone it gets the last of its places."""
+    room = Room(free=81, reserved=20, flights={1: 119}, high_flights={})
+    assert room.normal(1) == 1
+    together = room.together(16)
+    assert (together.most, together.full, together.full_high) == (16, [1], [])
+    alone = room.together(1)
+    assert (alone.most, alone.full) == (1, [])
+
+
+def test_what_was_kept_back_fits_once_its_endpoint_has_room_in_that_lane() -> None:
+    """An end elsewhere makes no room for it; one of its own does."""
+    kept = Kept(normal=frozenset({1}))
+    assert not kept.fits(Room(free=80, reserved=20, flights={1: 120}))
+    assert kept.fits(Room(free=81, reserved=20, flights={1: 119}))
+    full = Room(free=20, reserved=20, flights={1: 180})
+    assert not kept.fits(full)
+    assert Kept(high=frozenset({1})).fits(full)
+    assert not Kept().fits(Room(free=200))
+    assert (kept | Kept(high=frozenset({2}))) == Kept(frozenset({2}), frozenset({1}))
