@@ -11,9 +11,13 @@ from signalpost.database import DATABASE_TROUBLE
 from signalpost.dispatch import Dispatcher, Flight
 from signalpost.outbox import Outbox
 from signalpost.repository.claimed import Claimed
-from signalpost.repository.claims import MISSED_SECONDS
 
 logger = logging.getLogger(__name__)
+
+KEY_HELD_SECONDS = 0.01
+KEY_HELD_CAP_SECONDS = 0.25
+"""A claim or a record holds an ordering key for milliseconds, but a producer's open transaction as
+long as it likes: looks for the key's end double their distance up to this. Its commit rings."""
 
 
 class Holder:
@@ -35,6 +39,7 @@ class Holder:
         self._look = look
         self._announce_alerts = announce_alerts
         self._placing = False
+        self._in_vain = 0
         self.tasks: set[asyncio.Task[None]] = set()
 
     def hold(self, claimed: Claimed, epoch: int, sent_at: float) -> list[Flight]:
@@ -53,6 +58,10 @@ class Holder:
             self._announce_alerts([expired.alert_id for expired in claimed.expired])
         if claimed.again_seconds is not None:
             self._look(claimed.again_seconds)
+        if claimed.claims:
+            self._in_vain = 0
+        if claimed.key_held:
+            self._look_for_held_keys()
         if claimed.unplaced and not self._placing:
             self._placing = True
             self.spawn(self._place())
@@ -68,9 +77,15 @@ class Holder:
         finally:
             self._placing = False
         if placed.heads:
+            self._in_vain = 0
             self._look(0.0)
         elif placed.left:
-            self._look(MISSED_SECONDS)
+            self._look_for_held_keys()
+
+    def _look_for_held_keys(self) -> None:
+        wait = min(KEY_HELD_SECONDS * 2.0**self._in_vain, KEY_HELD_CAP_SECONDS)
+        self._in_vain = min(self._in_vain + 1, 16)
+        self._look(wait)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run in the background, and be ended with the engine."""

@@ -6,6 +6,7 @@ Played move by move, so that each fails for certain where somebody locks in anot
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from uuid import UUID, uuid4
 
@@ -21,10 +22,12 @@ from signalpost.repository import breakers, claims, naming, pauses, placing, rec
 from signalpost.repository.cancelling import cancel
 from signalpost.repository.claimed import Claim
 from signalpost.repository.enqueueing import Way
-from tests import rows
+from tests import receivers, rows
+from tests.engines import SEALED, engine_rig
 from tests.integration.test_order import put
 from tests.integration.test_records import ACCEPTED, news
 from tests.integration.test_replay import wait_until_blocked
+from tests.waiting import until
 
 ENTRY = Way(supersede_key="entry")
 WORKER = UUID(int=7)
@@ -172,3 +175,28 @@ def test_the_walk_for_what_is_stuck_waits_for_nobody(engine: Engine) -> None:
     with engine.begin() as connection:
         assert placing.find_stuck(connection, after=placing.START, limit=9).stuck == 1
         assert rows.delivery(connection, held)["held"] == "new"
+
+
+async def test_an_engine_looks_ever_more_seldom_for_a_key_that_somebody_holds(
+    engine: Engine, database_url: str
+) -> None:
+    """A producer's open transaction may last: it costs four looks a second, not a hundred."""
+    async with receivers.receiver() as receiver:
+        with engine.begin() as connection:
+            rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED, ordered=True)
+            [head] = put(connection)
+            placing.place_new(connection, limit=9)
+            [new] = put(connection)
+        with engine.connect() as producer:
+            placing.lock_keys_of(producer, [head])
+            async with engine_rig(database_url) as rig:
+                await rig.engine.drain()
+                await until(lambda: rig.outbox.claims_begun >= 3)
+                begun, start = rig.outbox.claims_begun, time.monotonic()
+                await until(lambda: rig.outbox.claims_begun >= begun + 8)
+                elapsed = time.monotonic() - start
+                producer.rollback()
+                await rig.engine.drain()
+                await until(lambda: len(receiver.seen) == 2)
+    assert elapsed > 0.6
+    assert [UUID(seen.delivery_id) for seen in receiver.seen] == [head, new]

@@ -98,8 +98,10 @@ class Claimed:
     kept: Kept = field(default_factory=Kept)
     """Whose it is, where it was a quota: look again once one of them has room."""
     again_seconds: float | None = None
-    """There may be more that this moment's limit or somebody else's lock kept back: look again
-    after so long."""
+    """There may be more that this moment's limit or another claim kept back: look again after so
+    long."""
+    key_held: bool = False
+    """Somebody holds the ordering key of one that is due; nobody knows for how long."""
 
 
 def claimed_of(rows: Sequence[Row[Any]]) -> Claimed:

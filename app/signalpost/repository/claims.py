@@ -23,7 +23,7 @@ from signalpost.repository.placing import promote
 from signalpost.repository.taking import CLAIM_COLUMNS, take
 
 MISSED_SECONDS = 0.01
-"""Whoever held an endpoint's row, or a key's, is done with its claim after about so long."""
+"""Whoever held an endpoint's row is done with its claim after about so long."""
 BEHIND_SECONDS = 0.1
 """An exit that waits for an entry of its own key to end is looked at again after so long."""
 
@@ -100,6 +100,7 @@ def sort_out(connection: Connection, rows: Sequence[Row[Any]], claimed: Claimed)
     found = claimed_of(rows)
     claimed.claims.extend(found.claims)
     claimed.expired.extend(found.expired)
+    claimed.key_held = any(row.mine_id is None for row in rows)
     claimed.parked += sum(1 for row in rows if row.paused and row.mine_id and not row.alert_id)
     ended = [row for row in rows if row.alert_id and row.due_ordered]
     keys = {(row.due_endpoint, row.due_key) for row in ended}
@@ -141,11 +142,9 @@ def look_again(
 ) -> float | None:
     """After how long another look may find what this one could not have; None: not by time."""
     again = None
-    if any(row.mine_id is None for row in rows):
-        again = MISSED_SECONDS
     governed = [quota.endpoint_id for quota in quotas if quota.governed]
     if governed:
-        again = soonest(again, paced_wait(connection, governed, now=now))
+        again = paced_wait(connection, governed, now=now)
     taken = {row.due_endpoint for row in rows}
     if any(one.high and one.endpoint_id not in taken for one in look.waiting):
         again = soonest(again, BEHIND_SECONDS)
