@@ -2,8 +2,8 @@
 
     python -m tests.measurements.crowds [endpoints] [keys] [replay]
 
-Real servers, a worker and a receiver with its own log, as in trading.py. Exit code 1 where something
-was not delivered, or out of its order.
+Real servers, a worker and a receiver with its own log, as in trading.py. Exit code 1 where
+something was not delivered, or out of its order.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def endpoints() -> None:
         first = [min(found) for found in ends.values()]
         last = [max(found) for found in ends.values()]
         print(
-            f"{EACH} signals to {ENDPOINTS} endpoints: enqueued in {max(spent):.2f} s each at most; "
-            f"first delivery of an endpoint after {share_of(first, 0.5):.1f} s in the middle and "
+            f"{EACH} signals to {ENDPOINTS} endpoints: a call {max(spent):.2f} s at most; first "
+            f"delivery of an endpoint after {share_of(first, 0.5):.1f} s in the middle and "
             f"{max(first):.1f} s at last, all after {max(last):.1f} s "
             f"({len(log) / max(last):.0f}/s)"
         )
@@ -128,7 +128,10 @@ RUNS: dict[str, Callable[[], None]] = {run.__name__: run for run in (endpoints, 
 
 
 def main(names: Sequence[str]) -> int:
-    """Make the runs of these names, or all."""
+    """Make the runs of these names, or all; 1 where one failed, 2 where there is no such run."""
+    if unknown := set(names) - RUNS.keys():
+        print(f"no such run: {', '.join(sorted(unknown))}; there are {', '.join(RUNS)}")
+        return 2
     failed = 0
     for name in names or list(RUNS):
         try:
