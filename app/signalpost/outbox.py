@@ -51,6 +51,8 @@ class Outbox:
 
     def __init__(self, database: AsyncEngine, *, worker_id: UUID, worker_name: str) -> None:
         self._database = database
+        # One round trip instead of three, for what is asked several times a second, for ever.
+        self._asking = database.execution_options(isolation_level="AUTOCOMMIT")
         self.worker_id = worker_id
         self.worker_name = worker_name
         self._recorder = Recorder(self._commit)
@@ -61,6 +63,13 @@ class Outbox:
         self, work: Callable[[Connection], Result], *, seconds: float = STATEMENT_SECONDS
     ) -> Result:
         async with asyncio.timeout(seconds), self._database.begin() as connection:
+            return await connection.run_sync(work)
+
+    async def _ask(
+        self, work: Callable[[Connection], Result], *, seconds: float = STATEMENT_SECONDS
+    ) -> Result:
+        """For work that is a single statement, a transaction in itself."""
+        async with asyncio.timeout(seconds), self._asking.connect() as connection:
             return await connection.run_sync(work)
 
     async def claim_due(
@@ -109,9 +118,7 @@ class Outbox:
 
     async def find_stuck(self, after: Key) -> Step:
         """Look whether a key waits for nobody; see placing.py."""
-        return await self._commit(
-            lambda c: placing.find_stuck(c, after=after, limit=WALKED_AT_ONCE)
-        )
+        return await self._ask(lambda c: placing.find_stuck(c, after=after, limit=WALKED_AT_ONCE))
 
     async def let_stuck_go(self) -> bool:
         """Let go what waits for the end of something that has ended; whether there was any."""
@@ -119,7 +126,7 @@ class Outbox:
 
     async def read_standing(self) -> Standing:
         """Read what is paused."""
-        return await self._commit(pauses.read_standing, seconds=RENEWAL_SECONDS)
+        return await self._ask(pauses.read_standing, seconds=RENEWAL_SECONDS)
 
     async def unpark(self) -> int:
         """Take back some of what a pause had put aside; return how many."""
@@ -163,7 +170,7 @@ class Outbox:
 
     async def own_claims(self) -> list[Claim]:
         """List the claims that the database thinks this worker holds."""
-        return await self._commit(
+        return await self._ask(
             lambda c: claims.claims_of(c, [self.worker_id], limit=TAKE_BACK_AT_ONCE)
         )
 

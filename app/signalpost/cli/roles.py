@@ -11,6 +11,8 @@ import sys
 from collections.abc import Mapping
 from typing import Literal, get_args
 
+from signalpost.clock import SILENCE_SECONDS
+
 __all__ = ["QUEUES", "ROLES", "Role", "celery_argv", "flower_environment"]
 
 Role = Literal["deliver", "ops", "beat", "flower"]
@@ -64,6 +66,9 @@ def celery_argv(
         "INFO",
         "--without-gossip",
         "--without-mingle",
+        # Flower takes a worker for gone after two of them: when the others do, too (clock.py).
+        "--heartbeat-interval",
+        str(round(SILENCE_SECONDS / 2)),
     ]
 
 
