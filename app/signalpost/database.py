@@ -30,7 +30,7 @@ __all__ = [
     "sync_engine",
 ]
 
-REVISION = "0007"
+REVISION = "0008"
 """The migration that this code was written for; a test holds it to the newest file there is."""
 
 DATABASE_TROUBLE = (SQLAlchemyError, OSError, TimeoutError)

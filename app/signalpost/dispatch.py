@@ -12,7 +12,7 @@ from uuid import UUID
 
 from signalpost import reports
 from signalpost.clock import Lease
-from signalpost.core.backoff import Backoff
+from signalpost.core.backoff import Backoff, usable_waits
 from signalpost.core.lifecycle import MIN_LIFE_SECONDS, RETRY_AFTER_CAP_SECONDS, Policy, decide
 from signalpost.core.outcomes import Answer, Failure, Phase, classify, retry_after_seconds
 from signalpost.errors import EndpointError, RecordHeld, SecretError
@@ -231,11 +231,13 @@ def policy_of(claim: Claim, settings: Settings) -> Policy:
 
     So also for values that no command stores: a row that somebody wrote by hand holds up nobody.
     """
-    retries = claim.max_retries
+    waits = usable_waits(claim.retry_schedule_seconds or ())
+    retries = len(waits) if waits else claim.max_retries
+    base = _seconds(claim.retry_delay_seconds, settings.retry_delay_seconds)
     return Policy(
         timeout_seconds=_seconds(claim.timeout_seconds, settings.outbound_timeout_seconds),
         max_retries=settings.max_retries if retries is None else retries,
-        backoff=Backoff(_seconds(claim.retry_delay_seconds, settings.retry_delay_seconds)),
+        backoff=Backoff(base, waits_seconds=waits),
         on_unknown="stop" if claim.on_unknown == "stop" else "retry",
     )
 

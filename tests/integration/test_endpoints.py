@@ -201,6 +201,12 @@ def test_a_bad_secret_is_refused(conn: Connection, secret: str) -> None:
         {"retry_delay_seconds": 0},
         {"ttl_seconds": 0},
         {"on_unknown": "perhaps"},
+        {"retry_schedule_seconds": []},
+        {"retry_schedule_seconds": [1.0, 0.0]},
+        {"retry_schedule_seconds": [float("inf")]},
+        {"retry_schedule_seconds": [0.01] * 101},
+        {"retry_schedule_seconds": [1.0], "max_retries": 1},
+        {"retry_schedule_seconds": [1.0], "retry_delay_seconds": 1},
     ],
 )
 def test_a_policy_out_of_range_is_refused(conn: Connection, policy: dict[str, Any]) -> None:
@@ -211,7 +217,12 @@ def test_a_policy_out_of_range_is_refused(conn: Connection, policy: dict[str, An
 
 @pytest.mark.parametrize(
     "policy",
-    [{"ttl_seconds": 193.0}, {"max_retries": 20}, {"retry_delay_seconds": 100, "max_retries": 6}],
+    [
+        {"ttl_seconds": 193.0},
+        {"max_retries": 20},
+        {"retry_delay_seconds": 100, "max_retries": 6},
+        {"retry_schedule_seconds": [1.0, 10.0, 1.0], "ttl_seconds": 14.9},
+    ],
 )
 def test_retries_that_outlive_the_signal_are_refused(
     conn: Connection, policy: dict[str, Any]

@@ -116,6 +116,7 @@ async def test_an_endpoint_with_an_impossible_policy_holds_up_nobody(
                 url=receiver.url,
                 secret_ciphertext=SEALED,
                 retry_delay_seconds=float("nan"),
+                retry_schedule_seconds=[1.0, float("nan")],
             )
             sent = rows.add_delivery(connection, endpoint_id=odd)
             claimed_by(connection, gone, endpoint_id=odd)

@@ -197,3 +197,25 @@ def test_a_thousand_endpoints_are_one_transaction(engine: Engine) -> None:
 
     assert (len(stored.deliveries), writers) == (1000, 1)
     assert took < 2
+
+
+async def test_a_retry_schedule_is_kept_wait_by_wait(database_url: str, engine: Engine) -> None:
+    """Each retry waits as the list says, and after the last one the delivery is dead."""
+    async with receivers.receiver(receivers.status(503)) as there, engine_rig(database_url) as rig:
+        with engine.begin() as conn:
+            desk = rows.add_endpoint(
+                conn,
+                url=there.url,
+                secret_ciphertext=SEALED,
+                retry_schedule_seconds=[0.4, 0.05, 0.2],
+            )
+            delivery_id = rows.add_delivery(conn, endpoint_id=desk)
+        due = text("UPDATE signalpost.deliveries SET next_attempt_at = now()")
+        reports = []
+        for _ in range(4):
+            with engine.begin() as conn:
+                conn.execute(due)
+            reports.append(await rig.engine.deliver(delivery_id))
+    waits = [report.retry_in_seconds for report in reports]
+    assert waits == [pytest.approx(0.4), pytest.approx(0.05), pytest.approx(0.2), None]
+    assert (reports[-1].status, len(there.seen)) == ("dead", 4)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from signalpost.errors import ConfigurationError
 
 # 2.0 ** 1024 is past what a float holds, and any base is past its cap long before.
 _MAX_DOUBLINGS = 1023
+
+
+def usable_waits(given: Sequence[float | None]) -> tuple[float, ...]:
+    """The waits, in seconds, of a stored list; none of them where any is no wait."""
+    good = tuple(wait for wait in given if wait is not None and math.isfinite(wait) and wait > 0)
+    return good if len(good) == len(given) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +25,23 @@ class Backoff:
     base_seconds and cap_seconds are seconds, jitter a fraction of the wait. The jitter is added
     after the cap: before it, all capped retries would fall on the same instant and stampede
     together. Raises errors.ConfigurationError for values that make no schedule.
+
+    Where `waits_seconds` holds anything, these are the waits instead, the last of them for whatever
+    comes after.
     """
 
     base_seconds: float = 5
     cap_seconds: float = 120
     jitter: float = 0.25
+    waits_seconds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("base_seconds", "cap_seconds", "jitter"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ConfigurationError(f"backoff: {name} must be a number from 0 up")
+        if not all(math.isfinite(wait) and wait >= 0 for wait in self.waits_seconds):
+            raise ConfigurationError("backoff: waits_seconds must be numbers from 0 up")
 
     def delay(self, retry_number: int, chance: float) -> float:
         """Seconds to wait before a retry; retry_number counts from 0, chance is in [0, 1).
@@ -47,4 +60,6 @@ class Backoff:
         return waits * (1 + self.jitter)
 
     def _wait(self, retry_number: int) -> float:
+        if self.waits_seconds:
+            return self.waits_seconds[min(retry_number, len(self.waits_seconds) - 1)]
         return min(self.base_seconds * 2.0 ** min(retry_number, _MAX_DOUBLINGS), self.cap_seconds)

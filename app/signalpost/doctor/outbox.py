@@ -180,6 +180,7 @@ def _of_policies(views: list[EndpointView], settings: Settings) -> list[Finding]
             timeout_seconds=view.timeout_seconds,
             max_retries=view.max_retries,
             retry_delay_seconds=view.retry_delay_seconds,
+            retry_schedule_seconds=view.retry_schedule_seconds,
             ttl_seconds=view.ttl_seconds,
         )
         try:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import DateTime, LargeBinary, MetaData, Numeric, Sequence, Text, Uuid, text
+from sqlalchemy import DateTime, Float, LargeBinary, MetaData, Numeric, Sequence, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase
 
@@ -38,6 +38,7 @@ class Base(DeclarativeBase):
         UUID: Uuid,
         dict[str, Any]: JSONB,
         list[str]: ARRAY(Text),
+        list[float]: ARRAY(Float),
         Decimal: Numeric,
     }
 

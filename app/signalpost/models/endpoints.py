@@ -52,6 +52,8 @@ class EndpointRow(Base):
     timeout_seconds: Mapped[float | None] = mapped_column(Float)
     max_retries: Mapped[int | None] = mapped_column(Integer)
     retry_delay_seconds: Mapped[float | None] = mapped_column(Float)
+    retry_schedule_seconds: Mapped[list[float] | None]
+    """The wait before each retry, instead of a number of retries and a delay that doubles."""
     ttl_seconds: Mapped[float | None] = mapped_column(Float)
     on_unknown: Mapped[str] = mapped_column(server_default=text("'retry'"))
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)

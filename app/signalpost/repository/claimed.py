@@ -53,6 +53,7 @@ class Claim:
     """Its endpoint has failed lately, so that a success is news to its breaker."""
     governed: bool = False
     """Its end makes room for another one."""
+    retry_schedule_seconds: Sequence[float | None] | None = None
 
     @property
     def key(self) -> Key | None:

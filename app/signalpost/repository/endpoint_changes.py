@@ -29,6 +29,7 @@ CHANGEABLE = (
     "timeout_seconds",
     "max_retries",
     "retry_delay_seconds",
+    "retry_schedule_seconds",
     "ttl_seconds",
     "on_unknown",
     "instruments",

@@ -38,6 +38,8 @@ class NewEndpoint:
     timeout_seconds: float | None = None
     max_retries: int | None = None
     retry_delay_seconds: float | None = None
+    retry_schedule_seconds: Sequence[float] | None = None
+    """The wait before each retry; takes the place of the two above."""
     ttl_seconds: float | None = None
     on_unknown: Literal["retry", "stop"] = "retry"
     instruments: Sequence[str] | None = None
@@ -119,9 +121,7 @@ def check_policy(new: NewEndpoint, settings: Settings) -> None:
         name.lower() == "authorization" for name in new.headers
     ):
         raise EndpointError("the URL's user and password make the Authorization header already")
-    retries = settings.max_retries if new.max_retries is None else new.max_retries
-    delay = new.retry_delay_seconds
-    schedule = Backoff(settings.retry_delay_seconds if delay is None else delay)
+    retries, schedule = _retries(new, settings)
     longest = schedule.total_seconds(retries)
     life = settings.signal_ttl_seconds if new.ttl_seconds is None else new.ttl_seconds
     if longest > life:
@@ -129,6 +129,24 @@ def check_policy(new: NewEndpoint, settings: Settings) -> None:
             f"{retries} retries can take {longest:.0f} s, longer than a signal's life of "
             f"{life:g} s here; lower the retries or their delay, or raise the ttl"
         )
+
+
+def _retries(new: NewEndpoint, settings: Settings) -> tuple[int, Backoff]:
+    waits = new.retry_schedule_seconds
+    if waits is None:
+        delay = new.retry_delay_seconds
+        retries = settings.max_retries if new.max_retries is None else new.max_retries
+        return retries, Backoff(settings.retry_delay_seconds if delay is None else delay)
+    if new.max_retries is not None or new.retry_delay_seconds is not None:
+        raise EndpointError(
+            "a retry schedule says how many retries there are and when; "
+            "give it, or max retries and the retry delay"
+        )
+    if not 1 <= len(waits) <= _MOST_WORDS or not all(0.001 <= wait <= 3600 for wait in waits):
+        raise EndpointError(
+            f"the retry schedule must be 1 to {_MOST_WORDS} waits from 0.001 to 3600 s"
+        )
+    return len(waits), Backoff(waits_seconds=tuple(waits))
 
 
 def _check_filter(new: NewEndpoint) -> None:

@@ -55,6 +55,7 @@ class EndpointView:
     timeout_seconds: float | None
     max_retries: int | None
     retry_delay_seconds: float | None
+    retry_schedule_seconds: list[float] | None
     ttl_seconds: float | None
     on_unknown: str
     created_at: datetime
@@ -193,7 +194,7 @@ def audit(
 _TOLD = (
     *("url", "secret_version", "timeout_seconds", "max_retries", "retry_delay_seconds"),
     *("ttl_seconds", "on_unknown", "instruments", "sides", "actions", "producers", "ordered"),
-    *("on_dead", "max_in_flight", "rate_per_second"),
+    *("on_dead", "max_in_flight", "rate_per_second", "retry_schedule_seconds"),
 )
 
 

@@ -34,7 +34,8 @@ CLAIM_COLUMNS = """
     d.priority, d.ordered, d.ordering_key, d.sequence, e.on_dead,
     NULLIF(e.headers, '{}'::jsonb) AS headers,
     (e.failures > 0 OR e.opened_at IS NOT NULL) AS troubled,
-    (e.max_in_flight IS NOT NULL OR e.opened_at IS NOT NULL) AS governed"""
+    (e.max_in_flight IS NOT NULL OR e.opened_at IS NOT NULL) AS governed,
+    e.retry_schedule_seconds"""
 """In the order of the fields of a Claim, and last in every statement: rows become claims as they
 are."""
 

@@ -26,12 +26,35 @@ def test_set_changes_what_is_named_and_shows_it(operator: Operator, endpoint: st
     assert endpoint not in changed.output
 
 
+def test_a_retry_schedule_and_a_delay_that_doubles_end_each_other(operator: Operator) -> None:
+    """Whichever is given last holds, and `none` takes the schedule away."""
+    desk = ("endpoint", "set", "desk")
+    operator.run("endpoint", "add", "desk", "http://127.0.0.1:9/", "--retry-schedule", "250ms,1s,5")
+    added = operator.json("endpoint", "show", "desk")
+    told = operator.run("endpoint", "show", "desk").stdout
+    doubled = operator.json(*desk, "--max-retries", "2", "--retry-delay", "1s")
+    listed = operator.json(*desk, "--retry-schedule", "2s")
+    settings = operator.json(*desk, "--retry-schedule", "none")
+
+    names = ("retry_schedule_seconds", "max_retries", "retry_delay_seconds")
+    seen = [[view[name] for name in names] for view in (added, doubled, listed, settings)]
+    assert seen == [
+        [[0.25, 1, 5], None, None],
+        [None, 2, 1],
+        [[2], None, None],
+        [None, None, None],
+    ]
+    assert "0.25, 1, 5 s" in told
+
+
 @pytest.mark.parametrize(
     ("words", "ending"),
     [
         ([], (2, "name at least one thing to change")),
         (["--timeout", "soon"], (2, "write a span of time")),
         (["--max-retries", "many"], (2, "write a whole number, or default")),
+        (["--retry-schedule", "1s,soon"], (2, "write spans of time with commas between")),
+        (["--retry-schedule", "1s", "--max-retries", "2"], (1, "a retry schedule says how many")),
         (["--ttl", "10s"], (1, "longer than a signal's life")),
         (["--url", "http://10.0.0.1/"], (1, "OUTBOUND_ALLOW_NETWORKS must hold it")),
     ],

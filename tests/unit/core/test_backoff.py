@@ -89,6 +89,7 @@ def test_no_retries_take_no_time() -> None:
         {"cap_seconds": -0.1},
         {"jitter": -0.25},
         {"jitter": math.nan},
+        {"waits_seconds": (1.0, -1.0)},
     ],
 )
 def test_a_backoff_that_is_no_schedule_is_refused(values: dict[str, Any]) -> None:
@@ -104,3 +105,12 @@ def test_what_is_no_retry_and_no_chance_is_refused(number: int, chance: float) -
     """Retries count from 0 and chance lies below 1, so a caller's slip is found at once."""
     with pytest.raises(ValueError, match="retry_number counts from 0"):
         Backoff().delay(number, chance)
+
+
+def test_a_list_of_waits_is_kept_as_it_is_and_its_last_one_goes_on() -> None:
+    """Each wait is its own, with the jitter on top; a retry past the list waits like the last."""
+    backoff = Backoff(base_seconds=60, cap_seconds=1, waits_seconds=(3, 0.5, 7))
+
+    assert [backoff.delay(number, 0.0) for number in range(5)] == [3, 0.5, 7, 7, 7]
+    assert backoff.delay(1, 0.5) == 0.5 * 1.125
+    assert backoff.total_seconds(3) == 10.5 * 1.25

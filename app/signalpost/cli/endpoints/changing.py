@@ -12,7 +12,12 @@ from signalpost.cli import values
 from signalpost.cli.completing import endpoint_names
 from signalpost.cli.endpoints.describing import policy_facts, public
 from signalpost.cli.endpoints.group import endpoint, reason_option, secret_box
-from signalpost.cli.endpoints.policy import given_headers, given_policy, policy_options
+from signalpost.cli.endpoints.policy import (
+    either_retries,
+    given_headers,
+    given_policy,
+    policy_options,
+)
 from signalpost.cli.joining import (
     actor,
     examples,
@@ -94,6 +99,7 @@ def set_command(
         if value is not None
     }
     changes |= given_policy(policy)
+    either_retries(changes)
     headers: dict[str, str | None] = {**dict.fromkeys(dropped), **given_headers(policy)}
     if not changes and not headers:
         raise click.UsageError("name at least one thing to change, such as --timeout 10s")

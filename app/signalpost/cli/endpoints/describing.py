@@ -23,6 +23,7 @@ _PUBLIC = (
     "timeout_seconds",
     "max_retries",
     "retry_delay_seconds",
+    "retry_schedule_seconds",
     "ttl_seconds",
     "on_unknown",
     "instruments",
@@ -86,10 +87,20 @@ def order(view: EndpointView) -> str:
 def _schedule(view: EndpointView, settings: Settings) -> tuple[tuple[str, object], ...]:
     return (
         ("timeout", _seconds(view.timeout_seconds, settings.outbound_timeout_seconds)),
-        ("retries", _own(view.max_retries, settings.max_retries)),
-        ("retry delay", _seconds(view.retry_delay_seconds, settings.retry_delay_seconds)),
+        *_retries(view, settings),
         ("ttl", _seconds(view.ttl_seconds, settings.signal_ttl_seconds)),
         ("on unknown", view.on_unknown),
+    )
+
+
+def _retries(view: EndpointView, settings: Settings) -> tuple[tuple[str, object], ...]:
+    waits = view.retry_schedule_seconds
+    if waits is not None:
+        listed = ", ".join(f"{wait:g}" for wait in waits)
+        return ("retries", len(waits)), ("retry delay", f"{listed} s")
+    return (
+        ("retries", _own(view.max_retries, settings.max_retries)),
+        ("retry delay", _seconds(view.retry_delay_seconds, settings.retry_delay_seconds)),
     )
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-__all__ = ["given_headers", "given_policy", "policy_options"]
+from signalpost.cli import values
+
+__all__ = ["either_retries", "given_headers", "given_policy", "policy_options"]
 
 ALL = "all"
 NONE = "none"
@@ -22,6 +24,11 @@ def policy_options(command: Any) -> Any:
     """Filters, limits, order and extra headers; they come in as one mapping `policy`."""
     for option in reversed(
         (
+            click.option(
+                "--retry-schedule",
+                metavar="SPAN,SPAN,...|none",
+                help="The wait before each retry, instead of --max-retries and --retry-delay.",
+            ),
             click.option(
                 "--instrument",
                 multiple=True,
@@ -90,6 +97,8 @@ def given_policy(policy: Mapping[str, Any]) -> dict[str, Any]:
     ):
         if policy[option] is not None:
             changes[column] = _number(option, policy[option], kind)
+    if policy["retry_schedule"] is not None:
+        changes["retry_schedule_seconds"] = _waits(policy["retry_schedule"])
     for name in ("ordered", "on_dead"):
         if policy[name] is not None:
             changes[name] = policy[name]
@@ -114,6 +123,27 @@ def given_headers(policy: Mapping[str, Any]) -> dict[str, str]:
             raise click.BadParameter("a header is given twice", param_hint="'--header'")
         found[name.strip()] = value.strip(" ")
     return found
+
+
+def either_retries(changes: dict[str, Any]) -> None:
+    """Let a schedule that is given end the number and the delay of before, and the reverse."""
+    if changes.get("retry_schedule_seconds") is not None:
+        changes.setdefault("max_retries", None)
+        changes.setdefault("retry_delay_seconds", None)
+    elif changes.get("max_retries") is not None or changes.get("retry_delay_seconds") is not None:
+        changes.setdefault("retry_schedule_seconds", None)
+
+
+def _waits(text: str) -> list[float] | None:
+    if text == NONE:
+        return None
+    try:
+        return [values.span(one) for one in text.split(",")]
+    except click.BadParameter:
+        raise click.BadParameter(
+            f"write spans of time with commas between, such as 1s,5s,30s, or {NONE}",
+            param_hint="'--retry-schedule'",
+        ) from None
 
 
 def _words(option: str, given: Sequence[str]) -> list[str] | None:
