@@ -51,6 +51,7 @@ async def engine_rig(
     box: SecretBox = BOX,
     chance: float = 0.0,
     announce: Callable[[Sequence[int]], None] | None = None,
+    ring: Callable[[], None] = lambda: None,
     resolver: AbstractResolver | None = None,
     outbox_of: type[Outbox] = Outbox,
 ) -> AsyncIterator[Rig]:
@@ -80,6 +81,7 @@ async def engine_rig(
         enabled=enabled,
         shutdown_seconds=shutdown_seconds,
         announce_alerts=announce or remember,
+        ring=ring,
         window_size=window_size,
         threads=threads,
     )

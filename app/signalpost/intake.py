@@ -76,7 +76,7 @@ class Intake:
         self._seldom = Seldom()
         self.more = False
         """Whether the last look may have left something due, for limits that attempts hold."""
-        self._kept = Kept()
+        self.kept = Kept()
         """Whose that is, where their share of this process's places was used up."""
         self._holder = holder
 
@@ -162,7 +162,7 @@ class Intake:
     def _remember(self, claimed: Claimed, *, whole: bool) -> None:
         """Keep in mind what a look left; one at a part of what is due knows only of that part."""
         self.more = claimed.more or (self.more and not whole)
-        self._kept = claimed.kept if whole else self._kept | claimed.kept
+        self.kept = claimed.kept if whole else self.kept | claimed.kept
 
     def _see_room(self) -> None:
         """Look again if there is room now for what the last look left for want of it.
@@ -174,7 +174,7 @@ class Intake:
         has its share all the time, a look for each attempt of all others would cost more than they.
         """
         loads, window = self._dispatcher.loads, self._window
-        if self._kept.fits(Room(window.free, window.reserved, loads.flights, loads.high)):
+        if self.kept.fits(Room(window.free, window.reserved, loads.flights, loads.high)):
             self._look(0.0)
 
     async def _fly(self, flight: Flight, tally: Tally) -> None:

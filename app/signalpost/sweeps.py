@@ -6,17 +6,21 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from signalpost.intake import Intake
+from signalpost.intake import CLAIMS_AT_ONCE, Intake
 from signalpost.reports import Tally
 from signalpost.window import Flying, Window
 
 OVERDUE_SECONDS = 2.0
+RING_SECONDS = 0.2
+"""While more is due than a process takes, it rings for the others after so long, then twice that,
+and so on, or so often as long as its claims are full."""
 
 
 class Sweeps:
     """Sees to it that what is due is looked for, and that no wish to look is lost.
 
-    ``closed`` says why nothing may be claimed now, or nothing; ``spawn`` runs in the background.
+    ``closed`` says why nothing may be claimed now, or nothing; ``spawn`` runs in the background;
+    ``ring`` rings the doorbell, for whichever process hears it, and never waits.
     """
 
     def __init__(
@@ -26,6 +30,7 @@ class Sweeps:
         window: Window,
         closed: Callable[[], str],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
+        ring: Callable[[], None],
         threads: int,
     ) -> None:
         """``threads``: how many drains may wait for the attempts that they began, at once."""
@@ -39,6 +44,9 @@ class Sweeps:
         self._sweep_asked = False
         self._next_look: asyncio.TimerHandle | None = None
         self._stopped = False
+        self._ring = ring
+        self._ring_at = 0.0
+        self._ring_pause = RING_SECONDS
 
     async def drain(self) -> Tally:
         """Claim and send whatever is due, until nothing is; return what became of it so far.
@@ -110,6 +118,7 @@ class Sweeps:
             while not self._closed():
                 self._rung.clear()
                 taken = await self._intake.take_due(0.0, tally, flying)
+                self._call_others(taken)
                 if taken or self._rung.is_set():
                     continue
                 if not (self._intake.more and flying):
@@ -120,6 +129,23 @@ class Sweeps:
         finally:
             self._draining = False
             flying.landed = None
+
+    def _call_others(self, taken: int) -> None:
+        """Ring again where one look left more than this process takes.
+
+        One ring wakes one process, whoever hears it first; without this the others would find a
+        deep backlog by their rescue only. The doorbell holds one message at most, and one that
+        this process hears itself is a look more; so the pauses grow, for where an endpoint has its
+        share for long, the others have found theirs long since.
+        """
+        full = taken >= CLAIMS_AT_ONCE
+        now = asyncio.get_running_loop().time()
+        if full or not self._intake.kept:
+            self._ring_pause = RING_SECONDS
+        if (full or self._intake.kept) and now >= self._ring_at:
+            self._ring_at = now + self._ring_pause
+            self._ring_pause *= 2
+            self._ring()
 
     async def _take_exits(self, tally: Tally, flying: Flying) -> None:
         """Send exits in the places reserved for them, while all others are taken."""

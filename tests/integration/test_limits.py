@@ -277,6 +277,51 @@ async def test_room_that_is_made_during_a_claim_is_not_overlooked(
         await receiver.wait_for(28)
 
 
+class _Unrescued(Outbox):
+    """The outbox of a worker that finds nothing unless it is rung for."""
+
+    async def claim_due(self, *, overdue_seconds: float, **values: Any) -> Claimed:
+        if overdue_seconds:
+            return Claimed()
+        return await super().claim_due(overdue_seconds=overdue_seconds, **values)
+
+
+async def test_a_backlog_that_one_process_cannot_take_wakes_another(
+    engine: Engine, database_url: str
+) -> None:
+    """With its share taken, a drain rings: another process goes on; what is shallow rings not."""
+    release, slow = receivers.gated()
+    rings: list[asyncio.Task[Tally]] = []
+
+    async with (
+        receivers.receiver(slow) as receiver,
+        engine_rig(database_url, window_size=30, outbox_of=_Unrescued) as other,
+        engine_rig(
+            database_url,
+            window_size=30,
+            outbox_of=_Unrescued,
+            ring=lambda: rings.append(asyncio.create_task(other.engine.drain())),
+        ) as rig,
+    ):
+        with engine.begin() as connection:
+            one = rows.add_endpoint(
+                connection, url=receiver.url, secret_ciphertext=SEALED, timeout_seconds=120
+            )
+            fill(connection, one, 3)
+        drained = asyncio.create_task(rig.engine.drain())
+        await receiver.wait_for(3)
+        await until(lambda: rig.engine.in_flight == 3)
+        assert not rings
+        with engine.begin() as connection:
+            fill(connection, one, 33)
+        rig.engine.look(0.0)
+        await receiver.wait_for(36)
+        assert (rig.engine.in_flight, other.engine.in_flight) == (18, 18)
+        release.set()
+        await drained
+        await asyncio.gather(*rings)
+
+
 class _Counting(Outbox):
     """Counts the looks at all that is due."""
 

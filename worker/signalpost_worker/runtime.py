@@ -9,9 +9,10 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from typing import ParamSpec
 from uuid import uuid4
 
 from sqlalchemy import Connection, Engine
@@ -41,6 +42,8 @@ from signalpost_worker.stuck import LOOK_SECONDS, ConsumerWatch
 from signalpost_worker.watching import CountedCourier, Watching
 
 logger = logging.getLogger(__name__)
+
+Told = ParamSpec("Told")
 
 POOL_SIZE = 8
 GRACE_SECONDS = 5.0
@@ -146,6 +149,7 @@ class Runtime:
                 enabled=settings.hmac_producer_enabled,
                 shutdown_seconds=longest + GRACE_SECONDS,
                 announce_alerts=in_background(messenger, broker.announce_alerts),
+                ring=in_background(messenger, broker.ring),
                 threads=self.threads,
             )
         finally:
@@ -188,14 +192,14 @@ class Runtime:
 
 
 def in_background(
-    executor: ThreadPoolExecutor, announce: Callable[[Sequence[int]], bool]
-) -> Callable[[Sequence[int]], None]:
-    """Return a function that announces alerts in the executor, and that nothing can hold up."""
+    executor: ThreadPoolExecutor, announce: Callable[Told, bool]
+) -> Callable[Told, None]:
+    """Return a function that announces in the executor, and that nothing can hold up."""
 
-    def later(alert_ids: Sequence[int]) -> None:
-        # Redis may be slow or away, or the process about to end; the ops worker finds the rows by
-        # itself.
+    def later(*args: Told.args, **kwargs: Told.kwargs) -> None:
+        # Redis may be slow or away, or the process about to end; whoever should hear of it finds
+        # the rows by itself.
         with suppress(RuntimeError):
-            executor.submit(announce, alert_ids)
+            executor.submit(announce, *args, **kwargs)
 
     return later

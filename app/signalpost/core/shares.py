@@ -73,6 +73,9 @@ class Kept:
     high: frozenset[int] = frozenset()
     normal: frozenset[int] = frozenset()
 
+    def __bool__(self) -> bool:
+        return bool(self.high or self.normal)
+
     def __or__(self, other: Kept) -> Kept:
         return Kept(self.high | other.high, self.normal | other.normal)
 
