@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,12 +65,6 @@ DEFAULT = "default"
 def set_command(
     *,
     name: str,
-    url: str | None,
-    timeout: str | None,
-    max_retries: str | None,
-    retry_delay: str | None,
-    ttl: str | None,
-    on_unknown: str | None,
     dropped: Sequence[str],
     reason: str,
     as_json: bool,
@@ -85,21 +79,7 @@ def set_command(
     """
     from signalpost.repository.endpoint_changes import change_endpoint
 
-    spans = {"timeout": timeout, "retry-delay": retry_delay, "ttl": ttl}
-    changes: dict[str, Any] = {
-        f"{option.replace('-', '_')}_seconds": _span(option, text)
-        for option, text in spans.items()
-        if text is not None
-    }
-    if max_retries is not None:
-        changes["max_retries"] = _whole(max_retries)
-    changes |= {
-        field: value
-        for field, value in (("url", url), ("on_unknown", on_unknown))
-        if value is not None
-    }
-    changes |= given_policy(policy)
-    either_retries(changes)
+    changes = _changes(policy)
     headers: dict[str, str | None] = {**dict.fromkeys(dropped), **given_headers(policy)}
     if not changes and not headers:
         raise click.UsageError("name at least one thing to change, such as --timeout 10s")
@@ -120,6 +100,27 @@ def set_command(
     if as_json:
         print_json(public(after, after.created_at) | {"changed": before != after})
         return
+    _show_difference(before, after, settings)
+
+
+def _changes(given: Mapping[str, Any]) -> dict[str, Any]:
+    changes: dict[str, Any] = {
+        f"{option.replace('-', '_')}_seconds": _span(option, text)
+        for option in ("timeout", "retry-delay", "ttl")
+        if (text := given[option.replace("-", "_")]) is not None
+    }
+    if given["max_retries"] is not None:
+        changes["max_retries"] = _whole(given["max_retries"])
+    changes |= {name: given[name] for name in ("url", "on_unknown") if given[name] is not None}
+    changes |= given_policy(given)
+    either_retries(changes)
+    return changes
+
+
+def _show_difference(before: EndpointView, after: EndpointView, settings: Settings) -> None:
+    if before == after:
+        click.echo(f"endpoint {after.name} is so already; nothing to change")
+        return
     old = {"url": before.url, **dict(policy_facts(before, settings))}
     new = {"url": after.url, **dict(policy_facts(after, settings))}
     different = [
@@ -127,10 +128,7 @@ def set_command(
     ]
     if before.headers != after.headers and before.headers.keys() == after.headers.keys():
         different.append(("extra headers", "a new value"))
-    if before == after:
-        click.echo(f"endpoint {name} is so already; nothing to change")
-        return
-    click.echo(f"endpoint {name} changed")
+    click.echo(f"endpoint {after.name} changed")
     facts(different)
 
 

@@ -14,41 +14,20 @@ if TYPE_CHECKING:
 
 __all__ = ["order", "policy_facts", "policy_row", "public", "secret_line", "takes"]
 
-_PUBLIC = (
-    "id",
-    "name",
-    "url",
-    "secret_version",
-    "previous_secret_until",
-    "timeout_seconds",
-    "max_retries",
-    "retry_delay_seconds",
-    "retry_schedule_seconds",
-    "ttl_seconds",
-    "on_unknown",
-    "instruments",
-    "sides",
-    "actions",
-    "producers",
-    "min_confidence",
-    "ordered",
-    "on_dead",
-    "max_in_flight",
-    "rate_per_second",
-    "created_at",
-)
-
 
 def public(view: EndpointView, now: datetime) -> dict[str, Any]:
     """What a program may see. `previous_secret_until` is null where no secret rotates.
 
     `now` is database time.
     """
+    from signalpost.repository.endpoint_changes import CHANGEABLE
+
     # By name, so that a column that is added one day does not slip out.
+    names = ("id", "name", "secret_version", "previous_secret_until", *CHANGEABLE, "created_at")
     shown = asdict(view)
     if not view.rotates(now):
         shown["previous_secret_until"] = None
-    return {**{name: shown[name] for name in _PUBLIC}, "headers": sorted(view.headers)}
+    return {**{name: shown[name] for name in names}, "headers": sorted(view.headers)}
 
 
 def policy_facts(view: EndpointView, settings: Settings) -> tuple[tuple[str, object], ...]:
