@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,14 +11,14 @@ from uuid import UUID
 
 from signalpost import reports
 from signalpost.clock import Lease
-from signalpost.core.backoff import Backoff, usable_waits
-from signalpost.core.lifecycle import MIN_LIFE_SECONDS, RETRY_AFTER_CAP_SECONDS, Policy, decide
+from signalpost.core.lifecycle import MIN_LIFE_SECONDS, RETRY_AFTER_CAP_SECONDS, decide
 from signalpost.core.outcomes import Answer, Failure, Phase, classify, retry_after_seconds
 from signalpost.errors import EndpointError, RecordHeld, SecretError
 from signalpost.gate import Gate
 from signalpost.grouping import Grouped
 from signalpost.logs import place, speak_of
 from signalpost.outbox import Outbox
+from signalpost.policies import policy_of
 from signalpost.repository.claimed import Claim
 from signalpost.repository.recorded import Record, Recorded
 from signalpost.secretbox import SecretBox
@@ -224,23 +223,3 @@ def subject_of(claim: Claim) -> dict[str, object]:
         "endpoint": claim.endpoint,
         "attempt": claim.attempt,
     }
-
-
-def policy_of(claim: Claim, settings: Settings) -> Policy:
-    """Return the endpoint's policy: its own values, else the settings'.
-
-    So also for values that no command stores: a row that somebody wrote by hand holds up nobody.
-    """
-    waits = usable_waits(claim.retry_schedule_seconds or ())
-    retries = len(waits) if waits else claim.max_retries
-    base = _seconds(claim.retry_delay_seconds, settings.retry_delay_seconds)
-    return Policy(
-        timeout_seconds=_seconds(claim.timeout_seconds, settings.outbound_timeout_seconds),
-        max_retries=settings.max_retries if retries is None else retries,
-        backoff=Backoff(base, waits_seconds=waits),
-        on_unknown="stop" if claim.on_unknown == "stop" else "retry",
-    )
-
-
-def _seconds(own: float | None, fallback: float) -> float:
-    return own if own is not None and math.isfinite(own) and own > 0 else fallback

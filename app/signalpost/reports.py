@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -70,7 +71,7 @@ class Report:
 
     def line(self) -> str:
         """One line of key=value pairs."""
-        return " ".join(f"{name}={value}" for name, value in self.facts().items())
+        return _line(self.facts())
 
 
 class Tally(Counter[str]):
@@ -162,4 +163,10 @@ def log(report: Report) -> None:
     """Write the line of an attempt; loud where a person should look."""
     quiet = report.outcome in (Outcome.DELIVERED, Outcome.RELEASED, "not_claimed")
     level = logging.INFO if quiet else logging.WARNING
-    logger.log(level, "%s", report.line(), extra={"facts": report.facts()})
+    if logger.isEnabledFor(level):
+        facts = report.facts()
+        logger.log(level, "%s", _line(facts), extra={"facts": facts})
+
+
+def _line(facts: Mapping[str, object]) -> str:
+    return " ".join(f"{name}={value}" for name, value in facts.items())

@@ -49,6 +49,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "signalpost.intake",
             "signalpost.metrics",
             "signalpost.outbox",
+            "signalpost.policies",
             "signalpost.producer",
             "signalpost.receiver",
             "signalpost.recording",
