@@ -5,7 +5,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -159,19 +159,25 @@ async def test_from_enqueue_to_the_alert_in_the_operators_hand(
     assert numbers == [1, 2, 1, 3]
 
 
-async def test_sigterm_lets_a_request_finish_and_leaves_no_claim_behind(
+async def test_a_rolling_restart_sends_nothing_twice(
     engine: Engine, database_url: str, redis_url: str
 ) -> None:
-    """A worker told to end waits for its answers, records them and exits well."""
-    async with (
-        receivers.receiver(slow_accept) as receiver,
-        worker(database_url, redis_url) as program,
-    ):
-        outbox(engine, receiver.url, 5)
-        Broker(redis_url).ring()
-        await receiver.wait_for(5)
-    assert program.process.returncode == 0
-    assert counts(engine) == {"delivered": 5}
+    """A worker told to end under load, a new one beside it, waits for its answers, records them and
+    exits well; what it had not begun goes on at once, and each signal arrives once.
+    """
+    broker = Broker(redis_url)
+    async with receivers.receiver(slow_accept) as receiver, AsyncExitStack() as later:
+        async with worker(database_url, redis_url) as old:
+            await later.enter_async_context(worker(database_url, redis_url))
+            ids = outbox(engine, receiver.url, SIGNALS)
+            for found in column(engine, "SELECT id FROM signalpost.deliveries LIMIT 80"):
+                rows.announce(broker, found)
+            broker.ring()
+            await receiver.wait_for(20)
+        assert old.process.returncode == 0
+        await until(lambda: counts(engine) == {"delivered": SIGNALS})
+    broker.close()
+    assert Counter(seen.delivery_id for seen in receiver.seen) == dict.fromkeys(ids, 1)
     assert column(engine, "SELECT count(*) FROM signalpost.workers WHERE stopped_at IS NULL") == [0]
 
 

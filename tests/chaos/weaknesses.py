@@ -117,9 +117,11 @@ MUTATIONS = (
             ),
             Change(DISPATCH, LAST_CHECK, f"{LAST_CHECK}        return None\n"),
         ),
-        # A claim is answered when five of its signal's seconds are over.
-        "link_postgres_slow@4+20",
+        # So short that the lease outlives it; a claim under way is answered after five seconds.
+        "link_postgres_slow@3+4,link_postgres_slow@12+4,link_postgres_slow@21+4,"
+        "link_postgres_slow@30+4",
         "late",
+        0.7,
     ),
     Mutation(
         "no alert with an expired delivery",

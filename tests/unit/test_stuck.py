@@ -11,18 +11,20 @@ import pytest
 from signalpost.broker import Broker
 from signalpost.embedded.launching import free_port
 from signalpost_worker.stuck import LOOKS, ConsumerWatch
+from tests.processes import wait_for
 
 
 class Answering(Broker):
-    """A Redis that always answers, counted."""
+    """A Redis that answers, or not, as often in a row as told, counted; always by default."""
 
     def __init__(self) -> None:
         super().__init__(f"redis://127.0.0.1:{free_port()}/0")
         self.looks = 0
+        self.in_a_row: int | None = None
 
     def answers(self) -> bool:
         self.looks += 1
-        return True
+        return self.in_a_row is None or self.looks % (self.in_a_row + 1) != 0
 
 
 @pytest.fixture
@@ -56,3 +58,13 @@ def test_a_worker_asked_to_end_is_never_stuck(
     watch[0].start(SimpleNamespace(consumer=None))
     assert not stuck.wait(0.2)
     assert watch[0].silent_seconds() == 0
+
+
+def test_a_consumer_that_seems_stuck_now_and_then_is_not(
+    watch: tuple[ConsumerWatch, Answering], stuck: threading.Event
+) -> None:
+    """However often two looks find it silent and a third excuses it, nothing is told."""
+    watch[1].in_a_row = 2
+    watch[0].start(SimpleNamespace(consumer=None))
+    wait_for(lambda: watch[1].looks > 20)
+    assert not stuck.is_set()
