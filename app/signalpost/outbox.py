@@ -27,11 +27,14 @@ from signalpost.repository import (
     placing,
     records,
     superseding,
+    walking,
 )
 from signalpost.repository.claimed import Claim, Claimed, Expired
+from signalpost.repository.keys import Key
 from signalpost.repository.pauses import Standing
-from signalpost.repository.placing import Key, Placed, Step
+from signalpost.repository.placing import Placed
 from signalpost.repository.recorded import Record, Recorded
+from signalpost.repository.walking import Step
 
 logger = logging.getLogger(__name__)
 
@@ -117,8 +120,8 @@ class Outbox:
         return await self._commit(lambda c: placing.place_new(c, limit=PLACED_AT_ONCE))
 
     async def find_stuck(self, after: Key) -> Step:
-        """Look whether a key waits for nobody; see placing.py."""
-        return await self._ask(lambda c: placing.find_stuck(c, after=after, limit=WALKED_AT_ONCE))
+        """Look whether a key waits for nobody; see walking.py."""
+        return await self._ask(lambda c: walking.find_stuck(c, after=after, limit=WALKED_AT_ONCE))
 
     async def let_stuck_go(self) -> bool:
         """Let go what waits for the end of something that has ended; whether there was any."""

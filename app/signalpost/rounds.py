@@ -11,7 +11,8 @@ from signalpost.database import DATABASE_TROUBLE
 from signalpost.gate import REFRESH_EVERY_SECONDS, Gate
 from signalpost.logs import Seldom, place
 from signalpost.outbox import Outbox
-from signalpost.repository.placing import START, Key
+from signalpost.repository.keys import Key
+from signalpost.repository.walking import START
 from signalpost.sweeps import Sweeps
 from signalpost.vigil import LAPSE_LOOK_SECONDS, Vigil
 

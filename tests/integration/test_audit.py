@@ -10,7 +10,15 @@ from sqlalchemy.exc import ProgrammingError
 
 from signalpost.core.acts import ACTS
 from signalpost.core.pausing import Pause
-from signalpost.repository import auditing, cancelling, pauses, placing, pruning, replaying
+from signalpost.repository import (
+    auditing,
+    cancelling,
+    pauses,
+    placing,
+    pruning,
+    replaying,
+    unblocking,
+)
 from signalpost.repository.skipping import blocking, skip
 from signalpost.upkeep import prune
 from tests import rows
@@ -134,7 +142,7 @@ def by_cancel(engine: Engine, dead: UUID) -> None:
 def by_setting(engine: Engine, dead: UUID) -> None:
     with engine.begin() as conn:
         endpoint_id = rows.delivery(conn, dead)["endpoint_id"]
-        assert placing.unblock_endpoint(conn, endpoint_id) == 1
+        assert unblocking.unblock_endpoint(conn, endpoint_id) == 1
 
 
 @pytest.mark.parametrize(

@@ -124,14 +124,14 @@ async def test_a_drain_sends_everything_due_and_sees_to_its_own_retries(
 
     async with (
         receivers.receiver(answer) as receiver,
-        engine_rig(database_url, window_size=20) as rig,
+        engine_rig(database_url, window_size=10) as rig,
     ):
-        ids = deliveries(engine, receiver.url, 150)
+        ids = deliveries(engine, receiver.url, 60)
         tally = await rig.engine.drain()
-        await until(lambda: counts(engine) == {"delivered": 150})
+        await until(lambda: counts(engine) == {"delivered": 60})
     assert tally["retry"] == len(refused) > 0
     accepted = [seen.delivery_id for seen in receiver.seen]
-    assert len(accepted) == 150 + len(refused)
+    assert len(accepted) == 60 + len(refused)
     assert set(accepted) == {str(delivery_id) for delivery_id in ids}
 
 

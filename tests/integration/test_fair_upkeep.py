@@ -7,7 +7,11 @@ from datetime import timedelta
 
 from sqlalchemy import Engine, text
 
-from signalpost.repository import expiring, placing
+from signalpost.repository import (
+    expiring,
+    keys,
+    placing,
+)
 from tests import rows
 from tests.integration.test_order import LIFE, put
 
@@ -25,7 +29,7 @@ def test_what_is_new_behind_many_of_a_held_key_is_placed_all_the_same(engine: En
             put(connection, "HELD")
         others = {put(connection, instrument)[0] for instrument in ("MSFT", "IBM")}
     with engine.begin() as holder, engine.begin() as placer:
-        placing.lock_keys(holder, {(desk, "HELD")})
+        keys.lock_keys(holder, {(desk, "HELD")})
         placed = placing.place_new(placer, limit=AT_ONCE)
         assert set(placed.heads) == others
         assert placed.left
@@ -48,7 +52,7 @@ def test_what_is_over_behind_many_of_a_held_key_is_ended_all_the_same(engine: En
             pass
     with engine.begin() as holder, engine.begin() as sweeper:
         later = rows.database_now(sweeper) + timedelta(seconds=6)
-        placing.lock_keys(holder, {(desk, "HELD")})
+        keys.lock_keys(holder, {(desk, "HELD")})
         ended = expiring.expire_pending(sweeper, limit=AT_ONCE, now=later)
         ended += expiring.expire_pending(sweeper, limit=AT_ONCE, now=later)
         assert {one.delivery_id for one in ended} == others

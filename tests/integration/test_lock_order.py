@@ -18,7 +18,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from signalpost.core.pausing import Pause
 from signalpost.database import is_lock_timeout
 from signalpost.outbox import Outbox
-from signalpost.repository import breakers, claims, naming, pauses, placing, records, rotation
+from signalpost.repository import (
+    breakers,
+    claims,
+    keys,
+    naming,
+    pauses,
+    placing,
+    records,
+    rotation,
+    walking,
+)
 from signalpost.repository.cancelling import cancel
 from signalpost.repository.claimed import Claim
 from signalpost.repository.enqueueing import Way
@@ -170,10 +180,10 @@ def test_the_walk_for_what_is_stuck_waits_for_nobody(engine: Engine) -> None:
     with engine.begin() as holder, engine.begin() as connection:
         holder.execute(lock, {"id": held})
         connection.execute(text("SET LOCAL lock_timeout = '2s'"))
-        assert placing.find_stuck(connection, after=placing.START, limit=9).stuck == 1
+        assert walking.find_stuck(connection, after=walking.START, limit=9).stuck == 1
         assert rows.delivery(connection, free)["held"] == "new"
     with engine.begin() as connection:
-        assert placing.find_stuck(connection, after=placing.START, limit=9).stuck == 1
+        assert walking.find_stuck(connection, after=walking.START, limit=9).stuck == 1
         assert rows.delivery(connection, held)["held"] == "new"
 
 
@@ -188,7 +198,7 @@ async def test_an_engine_looks_ever_more_seldom_for_a_key_that_somebody_holds(
             placing.place_new(connection, limit=9)
             [new] = put(connection)
         with engine.connect() as producer:
-            placing.lock_keys_of(producer, [head])
+            keys.lock_keys_of(producer, [head])
             async with engine_rig(database_url) as rig:
                 await rig.engine.drain()
                 await until(lambda: rig.outbox.claims_begun >= 3)

@@ -18,7 +18,16 @@ from sqlalchemy import Connection, Engine, text
 
 from signalpost.core.lifecycle import Decision, Status
 from signalpost.core.outcomes import Answer, Outcome, Phase, Verdict
-from signalpost.repository import cancelling, claims, expiring, naming, placing, records, replaying
+from signalpost.repository import (
+    cancelling,
+    claims,
+    expiring,
+    naming,
+    placing,
+    records,
+    replaying,
+    walking,
+)
 from signalpost.repository.claimed import Claim
 from signalpost.repository.enqueueing import Life, NewSignal, Way, enqueue
 from signalpost.repository.recorded import Record
@@ -148,7 +157,7 @@ def test_the_dead_are_skipped_or_block_as_the_endpoint_says(engine: Engine) -> N
                 " ON e.id = d.endpoint_id WHERE e.name = 'blocks' AND d.status = 'dead'"
             )
         ).scalar_one()
-        placing.find_stuck(connection, after=placing.START, limit=10)
+        walking.find_stuck(connection, after=walking.START, limit=10)
         assert take(connection) == []
         replaying.replay(connection, [dead], actor="tests")
         [again] = take(connection)
@@ -188,14 +197,14 @@ def test_a_held_delivery_that_nobody_would_promote_is_found(ordered: Connection)
     first, second = put(ordered)[0], put(ordered)[0]
     put(ordered, "MSFT")
     placing.place_new(ordered, limit=10)
-    assert placing.find_stuck(ordered, after=placing.START, limit=10).stuck == 0
+    assert walking.find_stuck(ordered, after=walking.START, limit=10).stuck == 0
     ordered.execute(
         text("UPDATE signalpost.deliveries SET status = 'delivered' WHERE id = :id"), {"id": first}
     )
     assert [claim.instrument for claim in take(ordered)] == ["MSFT"]
-    step = placing.find_stuck(ordered, after=placing.START, limit=1)
+    step = walking.find_stuck(ordered, after=walking.START, limit=1)
     assert step.stuck == 1
-    assert placing.find_stuck(ordered, after=step.after, limit=1).stuck == 0
+    assert walking.find_stuck(ordered, after=step.after, limit=1).stuck == 0
     [claim] = take(ordered)
     assert claim.delivery_id == second
 

@@ -19,7 +19,16 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from signalpost.repository import cancelling, claims, expiring, naming, placing, replaying
+from signalpost.repository import (
+    cancelling,
+    claims,
+    expiring,
+    keys,
+    naming,
+    placing,
+    replaying,
+    walking,
+)
 from signalpost.repository.claimed import Claim
 from signalpost.repository.enqueueing import Way
 from tests import rows
@@ -112,7 +121,7 @@ def test_a_claim_passes_over_a_key_that_somebody_holds(two: Two) -> None:
     head = put(two.first)[0]
     placing.place_new(two.first, limit=9)
     two.first.commit()
-    placing.lock_keys_of(two.first, [head])
+    keys.lock_keys_of(two.first, [head])
     found = claims.claim_due(two.second, worker_id=uuid4(), limit=9)
     assert (found.claims, found.key_held) == ([], True)
     two.second.commit()
@@ -162,7 +171,7 @@ def test_nothing_goes_beside_one_that_is_under_way(two: Two) -> None:
     put(two.first)
     for _ in range(2):
         assert placing.place_new(two.first, limit=9).heads == []
-        assert placing.find_stuck(two.first, after=placing.START, limit=9).stuck == 0
+        assert walking.find_stuck(two.first, after=walking.START, limit=9).stuck == 0
     assert placing.promote(two.first, [under_way.key] if under_way.key else []) == []
     assert claim(two.first) == []
 

@@ -35,6 +35,8 @@ from signalpost.repository import (
     records,
     replaying,
     superseding,
+    unblocking,
+    walking,
 )
 from signalpost.repository.claimed import Claim
 from signalpost.repository.enqueueing import Life, NewSignal, Way, enqueue
@@ -305,7 +307,7 @@ class Trading(RuleBasedStateMachine):
             connection.execute(text("UPDATE signalpost.endpoints SET released_at = NULL"))
         self.paused.clear()
         with self.database() as connection:
-            assert placing.find_stuck(connection, after=placing.START, limit=100).stuck == 0
+            assert walking.find_stuck(connection, after=walking.START, limit=100).stuck == 0
             assert superseding.let_stuck_go(connection, limit=100) == []
             pauses.unpark(connection, limit=1000)
         live: list[Any] = []
@@ -332,7 +334,7 @@ class Trading(RuleBasedStateMachine):
                 text("SELECT id FROM signalpost.deliveries WHERE status = 'dead' AND ordered")
             ).scalars()
             assert found.rowcount in (0, 2)
-            return placing.unblock(connection, list(blocked)) > 0
+            return unblocking.unblock(connection, list(blocked)) > 0
 
 
 LEAST = timedelta(seconds=0.1)

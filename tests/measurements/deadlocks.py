@@ -46,6 +46,8 @@ from signalpost.repository import (
     replaying,
     rotation,
     superseding,
+    unblocking,
+    walking,
 )
 from signalpost.repository.claimed import Claim
 from signalpost.repository.enqueueing import Life, NewSignal, Way, enqueue
@@ -144,7 +146,7 @@ class Storm:
         if chance.random() < 0.5:
             expiring.expire_pending(connection, limit=50)
         else:
-            placing.find_stuck(connection, after=placing.START, limit=50)
+            walking.find_stuck(connection, after=walking.START, limit=50)
 
     def cancel(self, connection: Connection, chance: random.Random) -> None:
         some = _some(connection, chance.choice(["pending", "sending"]), chance, 3)
@@ -152,7 +154,7 @@ class Storm:
 
     def replay(self, connection: Connection, chance: random.Random) -> None:
         if chance.random() < 0.2:
-            placing.unblock_endpoint(connection, chance.randrange(1, len(ENDPOINTS) + 1))
+            unblocking.unblock_endpoint(connection, chance.randrange(1, len(ENDPOINTS) + 1))
             return
         some = _some(connection, chance.choice(["dead", "expired"]), chance, 5)
         replaying.replay(
@@ -254,7 +256,7 @@ def settle(engine: Engine, held: list[Claim]) -> int:
         with engine.begin() as connection:
             pauses.unpark(connection, limit=10_000)
             superseding.let_stuck_go(connection, limit=1000)
-            placing.unblock(connection, _some(connection, "dead", chance, 60))
+            unblocking.unblock(connection, _some(connection, "dead", chance, 60))
             connection.execute(text("UPDATE signalpost.endpoints SET opened_at = NULL"))
             held += claims.claims_of(connection, [UUID(int=7)], limit=10_000)
             ends = {one.delivery_id: one for one in held}.values()

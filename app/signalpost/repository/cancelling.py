@@ -13,7 +13,9 @@ from sqlalchemy import Connection, Row, text
 
 from signalpost.core.lifecycle import Status
 from signalpost.repository.auditing import Act, leave_trail
-from signalpost.repository.placing import lock_keys_of, promote, release_blocked
+from signalpost.repository.keys import lock_keys_of
+from signalpost.repository.placing import promote
+from signalpost.repository.unblocking import release_blocked
 
 __all__ = ["CANCELLABLE", "Cancellation", "Withdrawn", "cancel"]
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from signalpost.core.shares import Kept
-from signalpost.repository.placing import Key
+from signalpost.repository.keys import Key
 
 
 @dataclass(frozen=True, slots=True)

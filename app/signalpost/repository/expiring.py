@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from signalpost.repository.claimed import Expired
+from signalpost.repository.keys import BUT, Key, columns, take_keys
 from signalpost.repository.looking import NOW
-from signalpost.repository.placing import BUT, Key, columns, promote, take_keys
+from signalpost.repository.placing import promote
 
 __all__ = ["expire_pending"]
 

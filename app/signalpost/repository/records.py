@@ -14,8 +14,9 @@ from signalpost.core.lifecycle import Decision, Standing, Status, settle
 from signalpost.core.refusals import refusal
 from signalpost.repository import troubles
 from signalpost.repository.breakers import Heard, note
+from signalpost.repository.keys import Key, lock_keys, take_keys
 from signalpost.repository.looking import HURRY
-from signalpost.repository.placing import Key, lock_keys, promote, take_keys
+from signalpost.repository.placing import promote
 from signalpost.repository.recorded import Record, Recorded, attempt_columns, move_columns
 from signalpost.repository.superseding import let_go
 

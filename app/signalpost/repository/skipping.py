@@ -9,7 +9,8 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from signalpost.repository.auditing import Act, leave_trail
-from signalpost.repository.placing import lock_keys_of, release_blocked
+from signalpost.repository.keys import lock_keys_of
+from signalpost.repository.unblocking import release_blocked
 
 __all__ = ["Blocking", "blocking", "skip"]
 

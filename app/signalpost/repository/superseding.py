@@ -14,8 +14,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from signalpost.repository.keys import Key, lock_keys
 from signalpost.repository.looking import NOW
-from signalpost.repository.placing import Key, lock_keys, promote
+from signalpost.repository.placing import promote
 
 __all__ = ["key_lock", "let_go", "let_stuck_go", "supersede"]
 

@@ -182,7 +182,7 @@ def remove(*, name: str, yes: bool, reason: str, as_json: bool, data: Path | Non
 def _let_go(settings: Settings, before: EndpointView, after: EndpointView) -> None:
     """What the change lets go is looked at now."""
     from signalpost.broker import Broker
-    from signalpost.repository.placing import unblock_endpoint
+    from signalpost.repository.unblocking import unblock_endpoint
 
     if before.on_dead == "block" and after.on_dead == "skip":
         # In a transaction of its own: keys are locked before endpoints, everywhere.
