@@ -66,7 +66,7 @@ class Asking:
         except DATABASE_TROUBLE as trouble:
             speak_of(delivery=delivery_id)
             logger.warning("claiming failed: %s", type(trouble).__name__)
-            return Report(delivery_id, "not_claimed", "the database is away")
+            return _away(delivery_id)
 
     async def _claim(self, delivery_ids: Sequence[UUID]) -> list[Flight | Report]:
         # Nobody knows yet whose they are, so only so many go at once as anyone may still have.
@@ -77,12 +77,22 @@ class Asking:
             together = room.together(len(left))
             group, left = left[: together.most], left[together.most :]
             epoch, sent_at = self._lease.epoch, self._lease.steady
-            claimed = await self._outbox.claim_by_id(
-                group,
-                full=together.full,
-                full_high=together.full_high,
-                high_only=room.high_only,
-            )
+            try:
+                claimed = await self._outbox.claim_by_id(
+                    group,
+                    full=together.full,
+                    full_high=together.full_high,
+                    high_only=room.high_only,
+                )
+            except Exception as trouble:
+                if not found:
+                    raise
+                # What an earlier statement has brought is claimed, and must be sent by its caller,
+                # whatever became of this one.
+                logger.warning("claiming failed: %s", type(trouble).__name__)
+                found.update((one, _away(one)) for one in (*group, *left))
+                left = []
+                break
             for flight in self._holder.hold(claimed, epoch, sent_at):
                 found[flight.claim.delivery_id] = flight
                 self._taken(flight.claim)
@@ -99,3 +109,7 @@ class Asking:
             # The window may still have places, and what ends makes others.
             self._look(0.0)
         return [found[delivery_id] for delivery_id in delivery_ids]
+
+
+def _away(delivery_id: UUID) -> Report:
+    return Report(delivery_id, "not_claimed", "the database is away")

@@ -96,6 +96,18 @@ class Dispatcher:
         self.loads.take(claim)
         return flight
 
+    def attempts(self, claim: Claim) -> bool:
+        """Whether somebody has begun to see to this claim's attempt."""
+        flight = self.flights.get(claim.claim_id)
+        return flight is not None and flight.task is not None
+
+    def forget(self, claim: Claim) -> None:
+        """Let go of a claim that nobody attempts; if somebody does after all, nothing is sent."""
+        flight = self.flights.pop(claim.claim_id, None)
+        if flight is not None:
+            flight.aborted = Failure.LEASE
+            self.loads.give_back(claim)
+
     async def attempt(self, flight: Flight) -> reports.Report:
         """Make the attempt, record what came of it, and report."""
         claim = flight.claim

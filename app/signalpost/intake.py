@@ -11,7 +11,7 @@ from signalpost.asking import Asking
 from signalpost.clock import Lease
 from signalpost.core.outcomes import Failure
 from signalpost.core.shares import Kept, Room
-from signalpost.database import DATABASE_TROUBLE
+from signalpost.database import DATABASE_TROUBLE, is_lock_timeout
 from signalpost.dispatch import Dispatcher, Flight
 from signalpost.holding import Holder
 from signalpost.logs import Seldom, place
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 CLAIMS_AT_ONCE = 100
 EXITS_EVERY_SECONDS = 0.1
 """While no other place is free, what is due in the exit lane is looked for so often."""
+LOCKED_SECONDS = 0.1
 THREADS = 64
 
 
@@ -139,6 +140,9 @@ class Intake:
             answered = True
             self._seldom.over()
         except DATABASE_TROUBLE as trouble:
+            if is_lock_timeout(trouble):
+                # Somebody holds what changed under the claim; the rescue would come late.
+                self._look(LOCKED_SECONDS)
             if self._seldom.lets(self._lease.steady):
                 logger.warning("claiming failed: %s", type(trouble).__name__)
             return 0
@@ -218,7 +222,8 @@ class Intake:
         alerts = [*report.notices, *([] if report.alert_id is None else [report.alert_id])]
         if alerts:
             self._announce_alerts(alerts)
-        if report.makes_room:
+        # An endpoint's limit may be younger than the claim of this attempt.
+        if report.makes_room or report.endpoint_id in self.kept.governed:
             self._look(0.0)
         if report.detail == Failure.SECRET:
             self._holder.spawn(self._tell_unreadable(report))

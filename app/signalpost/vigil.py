@@ -102,16 +102,16 @@ class Vigil:
         )
 
     async def end_unheld_claims(self) -> None:
-        """End claims under this worker's id that it does not hold: their answer was lost.
+        """End claims under this worker's id that nobody here attempts: their answer was lost.
 
-        A claim whose statement is still under way is not held yet either. So a claim is only a
+        A claim whose statement is still under way is not attempted yet either. So a claim is only a
         suspect at first; it is lost if a later look, with every statement ended that was open or
         begun at the first, still finds it unheld.
         """
         if not self._lease.fresh:
             return
         own = await self._outbox.own_claims()
-        unheld = [claim for claim in own if claim.claim_id not in self._dispatcher.flights]
+        unheld = [claim for claim in own if not self._dispatcher.attempts(claim)]
         lost = [
             claim
             for claim in unheld
@@ -124,6 +124,8 @@ class Vigil:
         }
         if lost:
             logger.warning("%d claims of this worker were never answered: ended as lost", len(lost))
+            for claim in lost:
+                self._dispatcher.forget(claim)
             judged = [self._dispatcher.judge_lost(claim) for claim in lost]
             results = await self._outbox.record(judged)
             for claim, item, ended in zip(lost, judged, results, strict=True):

@@ -364,6 +364,41 @@ async def test_beside_an_endpoint_that_has_its_share_others_cost_no_more_looks(
         await stuck.wait_for(30)
 
 
+async def test_a_limit_set_while_attempts_are_under_way_is_felt_at_their_ends(
+    engine: Engine, database_url: str
+) -> None:
+    """They were claimed without it; each end that makes room under it lets the next one go."""
+    gates = [asyncio.Event() for _ in range(4)]
+
+    async def slow(_: receivers.Seen) -> web.Response:
+        number = len(stuck.seen) - 1
+        if number < len(gates):
+            await gates[number].wait()
+        return web.Response(status=201)
+
+    async with (
+        receivers.receiver(slow) as stuck,
+        engine_rig(database_url, outbox_of=_Unrescued) as rig,
+    ):
+        with engine.begin() as connection:
+            one = rows.add_endpoint(connection, url=stuck.url, secret_ciphertext=SEALED)
+            fill(connection, one, 4)
+        draining = asyncio.create_task(rig.engine.drain())
+        await stuck.wait_for(4)
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE signalpost.endpoints SET max_in_flight = 3"))
+            fill(connection, one, 1)
+        rig.engine.look(0.0)
+        await until(lambda: bool(rig.engine._intake.kept.governed))
+        # Two ends make room for one; the others are under way for long.
+        gates[0].set()
+        gates[1].set()
+        await stuck.wait_for(5)
+        for gate in gates:
+            gate.set()
+        await draining
+
+
 async def test_drains_for_a_stuck_endpoint_do_not_hold_the_threads_of_a_worker(
     engine: Engine, database_url: str
 ) -> None:

@@ -18,10 +18,12 @@ from sqlalchemy import Connection, Engine, text
 
 from signalpost.core.lifecycle import Decision, Status
 from signalpost.core.outcomes import Answer, Outcome, Phase, Verdict
+from signalpost.core.shares import Room
 from signalpost.repository import (
     cancelling,
     claims,
     expiring,
+    keys,
     naming,
     placing,
     records,
@@ -532,3 +534,21 @@ async def test_a_transaction_that_a_strategy_leaves_open_holds_up_nobody_else(
             await until(lambda: Counter(stand().values())["delivered"] == 5)
             assert stand()["AAPL"] == "sending"
         await until(lambda: stand()["AAPL"] == "delivered")
+
+
+def test_keys_that_somebody_holds_keep_no_others_from_a_claim(engine: Engine) -> None:
+    """As many heads as a claim may take are held; what is behind them is taken, without haste."""
+    with engine.begin() as connection:
+        rows.add_endpoint(connection, name="desk", ordered=True)
+        held = [put(connection, f"K{number}")[0] for number in range(25)]
+        [free] = put(connection, "FREE")
+        placing.place_new(connection, limit=50)
+    with engine.begin() as strategy, engine.begin() as connection:
+        keys.lock_keys_of(strategy, held)
+        room = Room(free=20, reserved=2)
+        found = claims.claim_due(connection, worker_id=uuid4(), limit=20, room=room)
+        assert [one.delivery_id for one in found.claims] == [free]
+        assert found.key_held
+        again = claims.claim_due(connection, worker_id=uuid4(), limit=20, room=room)
+    # What is held was not kept back for want of room: room is no reason to look again at once.
+    assert (again.claims, again.more, bool(again.kept)) == ([], False, False)

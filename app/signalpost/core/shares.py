@@ -68,16 +68,22 @@ class Together:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The endpoints of which a claim left something due for want of room, by lane."""
+    """The endpoints of which a claim left something due for want of room, by lane.
+
+    ``governed``: those of which it may have left something for a limit of their own.
+    """
 
     high: frozenset[int] = frozenset()
     normal: frozenset[int] = frozenset()
+    governed: frozenset[int] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.high or self.normal)
 
     def __or__(self, other: Kept) -> Kept:
-        return Kept(self.high | other.high, self.normal | other.normal)
+        return Kept(
+            self.high | other.high, self.normal | other.normal, self.governed | other.governed
+        )
 
     def fits(self, room: Room) -> bool:
         """Whether one of them may have a place now."""

@@ -8,7 +8,8 @@ named deliveries goes its own way (naming.py).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,7 @@ from sqlalchemy import Connection, Row, text
 
 from signalpost.core.shares import Kept, Quota, Room, Waiting, allot
 from signalpost.repository.claimed import Claim, Claimed, claim_of, claimed_of
+from signalpost.repository.keys import Key
 from signalpost.repository.looking import Look, look_around
 from signalpost.repository.pacing import paced_wait
 from signalpost.repository.placing import promote
@@ -24,6 +26,9 @@ from signalpost.repository.taking import CLAIM_COLUMNS, take
 
 MISSED_SECONDS = 0.01
 """Whoever held an endpoint's row is done with its claim after about so long."""
+TAKES = 3
+"""Whoever holds so many keys that they fill a quota does not keep the endpoint's others from it;
+what lies behind three quotas of held keys waits for a later look."""
 BEHIND_SECONDS = 0.1
 """An exit that waits for an entry of its own key to end is looked at again after so long."""
 
@@ -69,24 +74,56 @@ def claim_due(
     quotas = allot(look.waiting, limit=limit, room=room)
     claimed.more = len(quotas) < len(look.waiting)
     again = MISSED_SECONDS if look.missed else None
-    rows: Sequence[Row[Any]] = ()
-    if quotas:
-        rows = take(
+    rows: list[Row[Any]] = []
+    held: set[Key] = set()
+    asked = quotas
+    for _ in range(TAKES):
+        if not asked:
+            break
+        found = take(
             connection,
-            quotas,
+            asked,
             worker_id=worker_id,
-            limit=limit,
+            limit=limit - len(_taken(rows)),
             overdue_seconds=overdue_seconds,
             look=look,
             ids=None,
             now=now,
+            but=held,
         )
+        rows += found
+        passed = {(row.due_endpoint, row.due_key) for row in found if row.mine_id is None}
+        held |= passed
+        asked = _unused(quotas, rows, {endpoint_id for endpoint_id, _ in passed})
+    if quotas:
         sort_out(connection, rows, claimed)
         claimed.more = claimed.more or _is_short(quotas, rows)
         again = soonest(again, look_again(connection, quotas, look, rows, now))
     claimed.kept = _kept(look.waiting, quotas, rows)
     claimed.again_seconds = again
     return claimed
+
+
+def _taken(rows: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """Without those whose ordering key somebody holds."""
+    return [row for row in rows if row.mine_id is not None]
+
+
+def _unused(
+    quotas: Sequence[Quota], rows: Sequence[Row[Any]], endpoint_ids: Collection[int]
+) -> list[Quota]:
+    """What is left of these endpoints' quotas: rows of held keys have kept others from it."""
+    taken = Counter((row.due_endpoint, row.due_priority) for row in _taken(rows))
+    left = [
+        replace(
+            quota,
+            high=max(0, quota.high - taken[quota.endpoint_id, 1]),
+            normal=max(0, quota.normal - taken[quota.endpoint_id, 0]),
+        )
+        for quota in quotas
+        if quota.endpoint_id in endpoint_ids
+    ]
+    return [quota for quota in left if quota.high or quota.normal]
 
 
 def claims_of(connection: Connection, worker_ids: Sequence[UUID], *, limit: int) -> list[Claim]:
@@ -109,7 +146,7 @@ def sort_out(connection: Connection, rows: Sequence[Row[Any]], claimed: Claimed)
 
 def _is_short(quotas: Sequence[Quota], rows: Sequence[Row[Any]]) -> bool:
     """Whether a quota may have kept something back; of one that is governed nobody knows."""
-    taken = Counter(row.due_endpoint for row in rows)
+    taken = Counter(row.due_endpoint for row in _taken(rows))
     return any(
         quota.governed
         or taken[quota.endpoint_id] >= min(q for q in (quota.high, quota.normal) if q)
@@ -121,15 +158,17 @@ def _kept(waiting: Sequence[Waiting], quotas: Sequence[Quota], rows: Sequence[Ro
     """Whose quota was used up, or nothing from the start.
 
     Where nothing was taken these are only those that had no room at all, so whoever looks again
-    once they have some never looks twice for the same room.
+    once they have some never looks twice for the same room. What somebody holds by its ordering key
+    was not kept back for want of room; it is looked for by time.
     """
     high = {quota.endpoint_id: quota.high for quota in quotas}
     normal = {quota.endpoint_id: quota.normal for quota in quotas}
-    taken = Counter(row.due_endpoint for row in rows)
+    taken = Counter(row.due_endpoint for row in _taken(rows))
     ids = [(one.endpoint_id, taken[one.endpoint_id], one) for one in waiting]
     return Kept(
         high=frozenset(one for one, n, due in ids if due.high and n >= high.get(one, 0)),
         normal=frozenset(one for one, n, due in ids if due.normal and n >= normal.get(one, 0)),
+        governed=frozenset(quota.endpoint_id for quota in quotas if quota.governed),
     )
 
 

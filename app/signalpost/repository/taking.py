@@ -7,7 +7,7 @@ anybody: what is locked is passed over, and taken by a later claim.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, TextClause, text
 
 from signalpost.core.lifecycle import MIN_LIFE_SECONDS
 from signalpost.core.shares import Quota
+from signalpost.repository.keys import Key, columns
 from signalpost.repository.looking import NOW, READY, Look
 from signalpost.repository.pacing import AHEAD, PACE, RATE_BURST
 
@@ -81,6 +82,12 @@ _NONE_BEFORE = """
         WHERE o.endpoint_id = d.endpoint_id AND o.ordering_key = d.ordering_key
           AND o.status IN ('pending', 'sending') AND o.position < d.position))"""
 
+_BUT = """
+    AND NOT EXISTS (
+        SELECT FROM unnest(CAST(:but_endpoints AS bigint[]), CAST(:but_keys AS text[]))
+            AS but (endpoint_id, ordering_key)
+        WHERE but.endpoint_id = d.endpoint_id AND but.ordering_key = d.ordering_key)"""
+
 _PAUSED = """EXISTS (
         SELECT FROM signalpost.signals ps JOIN signalpost.pauses pp
         ON (pp.scope = 'producer' AND pp.value = ps.producer_id)
@@ -94,6 +101,7 @@ class _Shape:
     """What a statement must see to. It is planned anew each time, so it has no part for nothing.
 
     ``ordered``: there are ordering keys; one that came since the look is left to the next claim.
+    ``but``: some of them are known to be held by somebody.
     """
 
     by_id: bool
@@ -101,6 +109,7 @@ class _Shape:
     governed: bool
     narrow: bool
     ordered: bool
+    but: bool = False
 
     @property
     def ready(self) -> str:
@@ -108,7 +117,7 @@ class _Shape:
 
     @property
     def due_columns(self) -> str:
-        return f"""d.id, d.endpoint_id, d.ordered, d.ordering_key, d.sequence,
+        return f"""d.id, d.endpoint_id, d.priority, d.ordered, d.ordering_key, d.sequence,
             {LIFE_OVER} AS life_over, {_PAUSED if self.narrow else "false"} AS paused"""
 
 
@@ -122,7 +131,7 @@ def _lane(name: str, shape: _Shape, *, high: bool, quota: str, limit: str) -> st
         FROM signalpost.deliveries d
         WHERE d.endpoint_id = plan.endpoint_id AND d.priority = {int(high)} AND {shape.ready}
           AND d.next_attempt_at <= {NOW} - make_interval(secs => :overdue_seconds)
-          {_NONE_BEFORE if high else ""}
+          {_NONE_BEFORE if high else ""}{_BUT if shape.but else ""}
         ORDER BY d.next_attempt_at
         LIMIT {quota}
         FOR UPDATE OF d SKIP LOCKED
@@ -225,7 +234,8 @@ def _take(shape: _Shape) -> str:
     RETURNING d.*
 ){_PACED if shape.governed else ""}
 SELECT told.alert_id, due.id AS due_id, due.endpoint_id AS due_endpoint, due.ordered AS due_ordered,
-    due.ordering_key AS due_key, due.paused, mine.id AS mine_id, {CLAIM_COLUMNS}
+    due.ordering_key AS due_key, due.priority AS due_priority, due.paused, mine.id AS mine_id,
+    {CLAIM_COLUMNS}
 FROM due
 LEFT JOIN mine ON mine.id = due.id
 LEFT JOIN told ON told.delivery_id = due.id
@@ -251,8 +261,13 @@ def take(
     look: Look,
     ids: Sequence[UUID] | None,
     now: datetime | None,
+    but: Collection[Key] = (),
 ) -> list[Row[Any]]:
-    """Take what is due within the quotas: all that is, or of these deliveries only."""
+    """Take what is due within the quotas: all that is, or of these deliveries only.
+
+    A row without `mine_id` was not taken: somebody holds its ordering key. Of the keys `but` none
+    is looked at.
+    """
     values: dict[str, Any] = {
         "endpoint_ids": [quota.endpoint_id for quota in quotas],
         "highs": [quota.high for quota in quotas],
@@ -263,6 +278,9 @@ def take(
     }
     if ids is None:
         values |= {"limit": limit, "overdue_seconds": overdue_seconds}
+        if but:
+            given = columns(but)
+            values |= {"but_endpoints": given["endpoint_ids"], "but_keys": given["ordering_keys"]}
     else:
         values["ids"] = list(ids)
     shape = _Shape(
@@ -271,5 +289,6 @@ def take(
         governed=any(quota.governed for quota in quotas),
         narrow=look.narrow,
         ordered=look.ordered,
+        but=bool(but),
     )
     return list(connection.execute(_statement(shape), values))

@@ -1,0 +1,72 @@
+"""What a claim has brought is attempted or ended, whatever becomes of the claims beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from signalpost.outbox import Outbox
+from signalpost.repository.claimed import Claimed
+from tests import receivers, rows
+from tests.engines import SEALED, engine_rig
+from tests.waiting import counts, until
+
+
+class _FailsOnce(Outbox):
+    """Fails at its second claim by name, as a database that goes away does."""
+
+    asked = 0
+
+    async def claim_by_id(self, delivery_ids: Sequence[UUID], **values: Any) -> Claimed:
+        type(self).asked += 1
+        if type(self).asked == 2:
+            raise TimeoutError
+        return await super().claim_by_id(delivery_ids, **values)
+
+
+async def test_what_a_group_has_claimed_is_sent_though_its_next_statement_fails(
+    engine: Engine, database_url: str
+) -> None:
+    """A group of messages that takes several statements: those of the first go out, each once."""
+    async with (
+        receivers.receiver() as receiver,
+        engine_rig(database_url, threads=16, outbox_of=_FailsOnce) as rig,
+    ):
+        with engine.begin() as connection:
+            desk = rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED)
+            ids = [rows.add_delivery(connection, endpoint_id=desk) for _ in range(12)]
+        reports = await asyncio.gather(*map(rig.engine.deliver, ids))
+        assert _FailsOnce.asked >= 2
+        told = [report.outcome for report in reports]
+        assert 0 < told.count("delivered") < 12
+        assert told.count("delivered") + told.count("not_claimed") == 12
+        assert rig.engine.in_flight == 0
+        # The others are due, and found without a message.
+        await until(lambda: counts(engine) == {"delivered": 12})
+    assert len(receiver.seen) == 12
+
+
+async def test_a_claim_that_nobody_attempts_is_ended_and_its_place_is_free(
+    engine: Engine, database_url: str
+) -> None:
+    """Held, and forgotten by whoever should attempt it: the second look ends it as lost."""
+    async with receivers.receiver() as receiver, engine_rig(database_url, start=False) as rig:
+        await rig.engine.vigil.renew()
+        with engine.begin() as connection:
+            desk = rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED)
+            rows.add_delivery(connection, endpoint_id=desk)
+        claimed = await rig.outbox.claim_due(limit=1, overdue_seconds=0)
+        flight = rig.dispatcher.take(claimed.claims[0], epoch=rig.lease.epoch)
+        await rig.engine.vigil.end_unheld_claims()
+        assert counts(engine) == {"sending": 1}
+        await rig.engine.vigil.end_unheld_claims()
+        assert counts(engine) == {"pending": 1}
+        assert (rig.engine.in_flight, rig.dispatcher.loads.flights.total()) == (0, 0)
+        # Should it begin after all, nothing goes out.
+        await rig.dispatcher.attempt(flight)
+        assert rig.dispatcher.loads.flights.total() == 0
+    assert receiver.seen == []
