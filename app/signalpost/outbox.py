@@ -50,11 +50,11 @@ Result = TypeVar("Result")
 
 
 class Outbox:
-    """One worker's access to the outbox; every call is one committed transaction."""
+    """One worker's access to the outbox; every call is one transaction, committed or only read."""
 
     def __init__(self, database: AsyncEngine, *, worker_id: UUID, worker_name: str) -> None:
         self._database = database
-        # One round trip instead of three, for what is asked several times a second, for ever.
+        # One round trip instead of three, for what is read again and again, for ever.
         self._asking = database.execution_options(isolation_level="AUTOCOMMIT")
         self.worker_id = worker_id
         self.worker_name = worker_name
@@ -71,7 +71,11 @@ class Outbox:
     async def _ask(
         self, work: Callable[[Connection], Result], *, seconds: float = STATEMENT_SECONDS
     ) -> Result:
-        """For work that is a single statement, a transaction in itself."""
+        """For reading by a single statement, a transaction in itself.
+
+        It runs at whatever isolation the server has by default, which one SELECT does not care
+        about.
+        """
         async with asyncio.timeout(seconds), self._asking.connect() as connection:
             return await connection.run_sync(work)
 
@@ -121,7 +125,9 @@ class Outbox:
 
     async def find_stuck(self, after: Key) -> Step:
         """Look whether a key waits for nobody; see walking.py."""
-        return await self._ask(lambda c: walking.find_stuck(c, after=after, limit=WALKED_AT_ONCE))
+        return await self._commit(
+            lambda c: walking.find_stuck(c, after=after, limit=WALKED_AT_ONCE)
+        )
 
     async def let_stuck_go(self) -> bool:
         """Let go what waits for the end of something that has ended; whether there was any."""

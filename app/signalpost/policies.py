@@ -21,7 +21,7 @@ def policy_of(claim: Claim, settings: Settings) -> Policy:
         _seconds(claim.timeout_seconds, settings.outbound_timeout_seconds),
         settings.max_retries if retries is None else retries,
         _seconds(claim.retry_delay_seconds, settings.retry_delay_seconds),
-        tuple(claim.retry_schedule_seconds or ()),
+        usable_waits(claim.retry_schedule_seconds or ()),
         claim.on_unknown,
     )
 
@@ -29,9 +29,8 @@ def policy_of(claim: Claim, settings: Settings) -> Policy:
 # Asked twice for each attempt, and there are no more policies than endpoints.
 @lru_cache(maxsize=4096)
 def _policy(
-    timeout: float, retries: int, base: float, schedule: tuple[float | None, ...], on_unknown: str
+    timeout: float, retries: int, base: float, waits: tuple[float, ...], on_unknown: str
 ) -> Policy:
-    waits = usable_waits(schedule)
     return Policy(
         timeout_seconds=timeout,
         max_retries=len(waits) if waits else retries,

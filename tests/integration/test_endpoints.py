@@ -204,6 +204,7 @@ def test_a_bad_secret_is_refused(conn: Connection, secret: str) -> None:
         {"retry_schedule_seconds": []},
         {"retry_schedule_seconds": [1.0, 0.0]},
         {"retry_schedule_seconds": [float("inf")]},
+        {"retry_schedule_seconds": [[1.0, 2.0]]},
         {"retry_schedule_seconds": [0.01] * 101},
         {"retry_schedule_seconds": [1.0], "max_retries": 1},
         {"retry_schedule_seconds": [1.0], "retry_delay_seconds": 1},

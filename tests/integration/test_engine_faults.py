@@ -111,20 +111,23 @@ async def test_an_endpoint_with_an_impossible_policy_holds_up_nobody(
         with engine.begin() as connection:
             now = rows.database_now(connection)
             gone = rows.add_worker(connection, renewed_at=now - timedelta(seconds=11))
-            odd = rows.add_endpoint(
-                connection,
-                url=receiver.url,
-                secret_ciphertext=SEALED,
-                retry_delay_seconds=float("nan"),
-                retry_schedule_seconds=[1.0, float("nan")],
-            )
-            sent = rows.add_delivery(connection, endpoint_id=odd)
-            claimed_by(connection, gone, endpoint_id=odd)
+            sent = []
+            for schedule in ([1.0, float("nan")], [[1.0, 2.0]], [1e300]):
+                odd = rows.add_endpoint(
+                    connection,
+                    url=receiver.url,
+                    secret_ciphertext=SEALED,
+                    retry_delay_seconds=float("nan"),
+                    retry_schedule_seconds=schedule,
+                )
+                sent.append(rows.add_delivery(connection, endpoint_id=odd))
+                claimed_by(connection, gone, endpoint_id=odd)
             claimed_by(connection, gone)
         await rig.engine.vigil.renew()
-        assert (await rig.engine.deliver(sent)).outcome == "delivered"
+        for one in sent:
+            assert (await rig.engine.deliver(one)).outcome == "delivered"
         taken = await rig.outbox.take_back(rig.dispatcher.judge_lost, silence_seconds=10)
-    assert [item.applied for item in taken.values()] == [True, True]
+    assert [item.applied for item in taken.values()] == [True] * 4
 
 
 async def test_an_expiry_at_the_end_of_time_holds_up_nobody(

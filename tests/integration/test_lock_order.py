@@ -147,6 +147,25 @@ def test_a_claim_waits_for_nobody_longer_than_a_moment(
     assert 0 < mine < server
 
 
+async def test_what_writes_runs_at_read_committed_whatever_the_servers_default(
+    engine: Engine, db: AsyncEngine
+) -> None:
+    """The walk for what is stuck too: at a stricter one it would fail where it is to pass over."""
+    stricter = "ALTER DATABASE %I SET default_transaction_isolation TO ''serializable''"
+    with engine.begin() as connection:
+        connection.execute(
+            text(f"DO $$ BEGIN EXECUTE format('{stricter}', current_database()); END $$")
+        )
+    question, seen = text("SHOW transaction_isolation"), list[str | None]()
+    event.listen(db.sync_engine, "commit", lambda c: seen.append(c.scalar(question)))
+    outbox = Outbox(db, worker_id=uuid4(), worker_name="tests:1")
+
+    await outbox.find_stuck(walking.START)
+    await outbox.expire_pending(limit=5)
+
+    assert seen == ["read committed"] * 2
+
+
 async def test_a_claim_that_had_to_wait_looks_again_at_once(
     engine: Engine, db: AsyncEngine
 ) -> None:

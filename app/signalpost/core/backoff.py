@@ -11,10 +11,23 @@ from signalpost.errors import ConfigurationError
 # 2.0 ** 1024 is past what a float holds, and any base is past its cap long before.
 _MAX_DOUBLINGS = 1023
 
+SHORTEST_WAIT_SECONDS = 0.001
+LONGEST_WAIT_SECONDS = 3600
+"""What an endpoint may be given as a wait, the delay before its first retry among them."""
 
-def usable_waits(given: Sequence[float | None]) -> tuple[float, ...]:
-    """The waits, in seconds, of a stored list; none of them where any is no wait."""
-    good = tuple(wait for wait in given if wait is not None and math.isfinite(wait) and wait > 0)
+
+def usable_waits(given: Sequence[object]) -> tuple[float, ...]:
+    """The waits, in seconds, of a stored list; none of them where any is no wait.
+
+    A column of numbers may hold null, NaN and lists of numbers as well.
+    """
+    good = tuple(
+        wait
+        for wait in given
+        if isinstance(wait, int | float)
+        and not isinstance(wait, bool)
+        and SHORTEST_WAIT_SECONDS <= wait <= LONGEST_WAIT_SECONDS
+    )
     return good if len(good) == len(given) else ()
 
 

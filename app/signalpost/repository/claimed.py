@@ -53,7 +53,8 @@ class Claim:
     """Its endpoint has failed lately, so that a success is news to its breaker."""
     governed: bool = False
     """Its end makes room for another one."""
-    retry_schedule_seconds: Sequence[float | None] | None = None
+    retry_schedule_seconds: Sequence[object] | None = None
+    """As stored; see :func:`signalpost.core.backoff.usable_waits`."""
 
     @property
     def key(self) -> Key | None:

@@ -10,7 +10,12 @@ from typing import Literal
 
 from signalpost.core import addresses
 from signalpost.core.addresses import Network
-from signalpost.core.backoff import Backoff
+from signalpost.core.backoff import (
+    LONGEST_WAIT_SECONDS,
+    SHORTEST_WAIT_SECONDS,
+    Backoff,
+    usable_waits,
+)
 from signalpost.core.extraheaders import check_extra_headers
 from signalpost.core.identity import PRODUCER_ID
 from signalpost.core.targets import read_target
@@ -102,7 +107,7 @@ def check_policy(new: NewEndpoint, settings: Settings) -> None:
     limits: tuple[tuple[str, float | Decimal | None, float, float], ...] = (
         ("timeout", new.timeout_seconds, 5, 300),
         ("max retries", new.max_retries, 0, 1000),
-        ("retry delay", new.retry_delay_seconds, 0.001, 3600),
+        ("retry delay", new.retry_delay_seconds, SHORTEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS),
         ("ttl", new.ttl_seconds, 0.001, 366 * 86400),
         ("max in flight", new.max_in_flight, 1, 10_000),
         ("rate", new.rate_per_second, 0.01, 100_000),
@@ -142,9 +147,10 @@ def _retries(new: NewEndpoint, settings: Settings) -> tuple[int, Backoff]:
             "a retry schedule says how many retries there are and when; "
             "give it, or max retries and the retry delay"
         )
-    if not 1 <= len(waits) <= _MOST_WORDS or not all(0.001 <= wait <= 3600 for wait in waits):
+    if len(waits) > _MOST_WORDS or not usable_waits(waits):
         raise EndpointError(
-            f"the retry schedule must be 1 to {_MOST_WORDS} waits from 0.001 to 3600 s"
+            f"the retry schedule must be 1 to {_MOST_WORDS} waits from {SHORTEST_WAIT_SECONDS:g} "
+            f"to {LONGEST_WAIT_SECONDS:g} s"
         )
     return len(waits), Backoff(waits_seconds=tuple(waits))
 

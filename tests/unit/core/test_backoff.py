@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signalpost.core.backoff import Backoff
+from signalpost.core.backoff import Backoff, usable_waits
 from signalpost.errors import ConfigurationError
 
 CHANCES = st.floats(0, 1, exclude_max=True)
@@ -114,3 +114,16 @@ def test_a_list_of_waits_is_kept_as_it_is_and_its_last_one_goes_on() -> None:
     assert [backoff.delay(number, 0.0) for number in range(5)] == [3, 0.5, 7, 7, 7]
     assert backoff.delay(1, 0.5) == 0.5 * 1.125
     assert backoff.total_seconds(3) == 10.5 * 1.25
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *(None, True, "1", [1.0, 2.0], math.nan, math.inf, 1e300, 0.0, -1.0),
+        *(math.nextafter(0.001, 0), math.nextafter(3600, math.inf)),
+    ],
+)
+def test_stored_waits_are_of_use_together_or_not_at_all(odd: object) -> None:
+    """One value that no command would store, even a list in the list, and none of them counts."""
+    assert usable_waits([0.001, 5, 3600]) == (0.001, 5, 3600)
+    assert usable_waits([5.0, odd]) == ()
