@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from signalpost.errors import SchemaError
 from signalpost.models import SCHEMA
-from signalpost.sessions import settle_on
+from signalpost.sessions import is_lock_timeout, settle_on
 from signalpost.settings import driver_url
 
 __all__ = [
@@ -37,7 +37,8 @@ DATABASE_TROUBLE = (SQLAlchemyError, OSError, TimeoutError)
 """What a database that is away, slow or restarting raises."""
 
 _MIGRATION_LOCK = 0x7369676E616C  # "signal": one advisory lock for all migrating processes
-_GIVEN_WAY_SECONDS = 0.25
+_GIVEN_WAY_SECONDS = 1.0
+"""The pause between two tries to lock all tables: others' turn, several times what a try takes."""
 _HIDDEN = ("password", "sslpassword", "passfile")
 
 
@@ -70,12 +71,6 @@ def async_engine(
     return engine
 
 
-def is_lock_timeout(trouble: Exception) -> bool:
-    """Whether the database gave up waiting for a lock, as `lock_timeout` asks."""
-    # https://www.postgresql.org/docs/current/errcodes-appendix.html: lock_not_available
-    return getattr(getattr(trouble, "orig", None), "sqlstate", None) == "55P03"
-
-
 def load_driver() -> None:
     """Import all that the first connection would: the driver, and what encodes a host's name."""
     from signalpost.moments import Moments  # noqa: F401, PLC0415 - loads the driver
@@ -96,7 +91,7 @@ def _engine_args(url: URL, connect_timeout: float, limits: dict[str, Any]) -> di
         "connect_args": _connect_args(url, connect_timeout),
         # An error's text must not quote a signal's body.
         "hide_parameters": True,
-        # Whatever the server's default: the statements are written for this one.
+        # Whatever the server's default: the statements that write are written for this one.
         "isolation_level": "READ COMMITTED",
         # Saves looking for a type that is not used, on every first connection.
         "use_native_hstore": False,

@@ -20,7 +20,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
 
-__all__ = ["IDLE_SECONDS", "PLAN_SECONDS", "PREPARE_AFTER", "settle_on"]
+__all__ = ["IDLE_SECONDS", "PLAN_SECONDS", "PREPARE_AFTER", "is_lock_timeout", "settle_on"]
 
 PREPARE_AFTER = 2
 """A statement that a connection has run so often is prepared at the next time."""
@@ -55,6 +55,12 @@ def settle_on(engine: Engine, *, steady: Callable[[], float] = monotonic) -> Non
 
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", begun)
+
+
+def is_lock_timeout(trouble: Exception) -> bool:
+    """Whether the database gave up waiting for a lock, as `lock_timeout` asks."""
+    # https://www.postgresql.org/docs/current/errcodes-appendix.html: lock_not_available
+    return getattr(getattr(trouble, "orig", None), "sqlstate", None) == "55P03"
 
 
 def _settled(connection: Any, driver: Any) -> bool:

@@ -12,6 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from signalpost.core.alerting import LOUD_KINDS, Pace, lately, may_begin
+from signalpost.repository.looking import NOW
 from signalpost.repository.told import FIRST, Message, read_message
 
 LEASE_SECONDS = 60.0
@@ -20,10 +21,8 @@ LEASE_SECONDS = 60.0
 MOST_AT_ONCE = 20_000
 """Alerts that one message may cover."""
 
-_NOW = "COALESCE(CAST(:now AS timestamptz), statement_timestamp())"
-
 ANY_DUE = text(f"""
-SELECT EXISTS (SELECT FROM signalpost.alerts WHERE sent_at IS NULL AND next_attempt_at <= {_NOW})
+SELECT EXISTS (SELECT FROM signalpost.alerts WHERE sent_at IS NULL AND next_attempt_at <= {NOW})
 """)
 
 # The row is locked until the claim is committed. Its time is taken when the lock is held: whoever
@@ -81,18 +80,18 @@ UPDATE signalpost.alert_pace SET begun = CAST(:begun AS timestamptz[]) WHERE id 
 
 _BE_SILENT = text(f"""
 INSERT INTO signalpost.alert_pace AS pace (id, silent_until)
-VALUES (1, {_NOW} + make_interval(secs => :seconds))
+VALUES (1, {NOW} + make_interval(secs => :seconds))
 ON CONFLICT (id) DO UPDATE SET silent_until = excluded.silent_until
 """)
 
 MARK_SENT = text(f"""
-UPDATE signalpost.alerts SET sent_at = {_NOW}, receipt = :receipt, error = NULL
+UPDATE signalpost.alerts SET sent_at = {NOW}, receipt = :receipt, error = NULL
 WHERE id = ANY(CAST(:ids AS bigint[])) AND sent_at IS NULL
 """)
 
 PUT_OFF = text(f"""
 UPDATE signalpost.alerts a
-SET next_attempt_at = {_NOW} + make_interval(secs => :seconds), error = :error
+SET next_attempt_at = {NOW} + make_interval(secs => :seconds), error = :error
 FROM unnest(CAST(:ids AS bigint[]), CAST(:tries AS int[])) AS claim (id, tries)
 WHERE a.id = claim.id AND a.tries = claim.tries AND a.sent_at IS NULL
 """)

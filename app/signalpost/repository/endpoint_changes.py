@@ -42,6 +42,7 @@ CHANGEABLE = (
     "max_in_flight",
     "rate_per_second",
 )
+"""What `endpoint set` changes as it is given; `--json` shows all of it, so nothing secret."""
 
 # By the literals of the partial indexes, so that no delivered row is read.
 _WAITING = text("""

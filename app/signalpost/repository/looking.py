@@ -32,8 +32,8 @@ GOVERNED = f"""(e.max_in_flight IS NOT NULL OR e.rate_per_second IS NOT NULL
 
 # A claim passes over what is locked. But where a row has changed since the statement began, and its
 # new version is locked by another transaction, PostgreSQL waits for that one in spite of SKIP
-# LOCKED; and a producer's may last. Shorter than `deadlock_timeout` too, so that a claim is in no
-# deadlock.
+# LOCKED; and a producer's may last. Shorter than `deadlock_timeout` too, unless a server is set
+# otherwise, so that a claim gives up before it can be ended as a deadlock.
 HURRY = "set_config('lock_timeout', '250ms', true)"
 
 # One row whatever there is, so that the flags always come.

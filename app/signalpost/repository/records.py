@@ -15,12 +15,10 @@ from signalpost.core.refusals import refusal
 from signalpost.repository import troubles
 from signalpost.repository.breakers import Heard, note
 from signalpost.repository.keys import Key, lock_keys, take_keys
-from signalpost.repository.looking import HURRY
+from signalpost.repository.looking import HURRY, NOW
 from signalpost.repository.placing import promote
 from signalpost.repository.recorded import Record, Recorded, attempt_columns, move_columns
 from signalpost.repository.superseding import let_go
-
-_NOW = "COALESCE(CAST(:now AS timestamptz), statement_timestamp())"
 
 # A strategy may leave a transaction open in which it has superseded one of these. The others do not
 # wait for its end; so this transaction waits for nobody longer than a moment.
@@ -47,7 +45,7 @@ _WRITE_ATTEMPTS = text(f"""
 INSERT INTO signalpost.attempts AS known (
     delivery_id, number, claim_id, worker_id, started_at, duration_seconds, phase, outcome,
     status_code, failure, detail, counted, late, excerpt, recorded_at)
-SELECT news.*, {_NOW}
+SELECT news.*, {NOW}
 FROM unnest(
     CAST(:delivery_ids AS uuid[]), CAST(:numbers AS int[]), CAST(:claim_ids AS uuid[]),
     CAST(:worker_ids AS uuid[]), CAST(:started_ats AS timestamptz[]),
@@ -72,8 +70,8 @@ WITH news AS (
 ), moved AS (
     UPDATE signalpost.deliveries d
     SET status = news.status, reason = news.reason,
-        next_attempt_at = {_NOW} + make_interval(secs => news.delay),
-        finished_at = CASE WHEN news.status <> 'pending' THEN {_NOW} END,
+        next_attempt_at = {NOW} + make_interval(secs => news.delay),
+        finished_at = CASE WHEN news.status <> 'pending' THEN {NOW} END,
         spent = d.spent + news.spent, maybe_received = d.maybe_received OR news.maybe,
         claim_id = NULL, worker_id = NULL, claimed_at = NULL, wanted_end = NULL
     FROM news WHERE d.id = news.id

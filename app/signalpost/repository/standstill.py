@@ -11,11 +11,13 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 
 from signalpost.models import SCHEMA
+from signalpost.sessions import is_lock_timeout
 
 __all__ = ["GIVE_WAY_MILLISECONDS", "lock_all_tables"]
 
 GIVE_WAY_MILLISECONDS = 250
-"""So long it waits for a table, and all others for it; less than a server takes for a deadlock."""
+"""So long a try waits at each table that somebody holds; all others wait for it meanwhile, also at
+the tables that it has. Less than a server takes for a deadlock, unless it is set otherwise."""
 
 _LOCK_ALL = text(f"""
 DO $$ BEGIN
@@ -32,7 +34,8 @@ _PATIENCE = text("SELECT set_config('lock_timeout', :patience, true)")
 def lock_all_tables(connection: Connection) -> bool:
     """Lock every table against everybody until the transaction's end, or none and return False.
 
-    To be tried again: it gives way to whoever holds one of them for longer than a moment.
+    To be tried again after a pause: it gives way to whoever holds one of them for longer than
+    GIVE_WAY_MILLISECONDS, and others go on only once it has.
     """
     try:
         with connection.begin_nested():
@@ -40,11 +43,11 @@ def lock_all_tables(connection: Connection) -> bool:
             connection.execute(_LOCK_ALL)
             connection.execute(_PATIENCE, {"patience": "0"})
     except OperationalError as trouble:
-        if _held(trouble):
+        if is_lock_timeout(trouble) or _is_deadlock(trouble):
             return False
         raise
     return True
 
 
-def _held(trouble: OperationalError) -> bool:
-    return getattr(trouble.orig, "sqlstate", None) in ("55P03", "40P01")
+def _is_deadlock(trouble: OperationalError) -> bool:
+    return getattr(trouble.orig, "sqlstate", None) == "40P01"

@@ -9,12 +9,11 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from signalpost.errors import NoEndpoint
+from signalpost.repository.looking import NOW
 from signalpost.repository.recognising import DeliveryView, NewSignal, Stored, identities
 from signalpost.repository.superseding import key_lock
 
 __all__ = ["check_endpoints", "insert"]
-
-_NOW = "COALESCE(CAST(:now AS timestamptz), statement_timestamp())"
 
 # The lock timeout is set where the rows to insert are read, hence before the first wait, and
 # without a round trip of its own. In our own transaction a server that is set to forget its last
@@ -74,7 +73,7 @@ WITH limits AS MATERIALIZED (
         position)
     SELECT inserted.id, targets.id, COALESCE(
         given.expires_at,
-        CASE WHEN NOT :never THEN {_NOW} + make_interval(secs => COALESCE(
+        CASE WHEN NOT :never THEN {NOW} + make_interval(secs => COALESCE(
             CAST(:ttl AS float8), targets.ttl_seconds, CAST(:default_ttl AS float8))) END
         ),
         CAST(:priority AS smallint), targets.ordered, CASE WHEN targets.ordered THEN 'new' END,

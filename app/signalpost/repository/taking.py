@@ -1,8 +1,9 @@
 """The second half of a claim: rows taken within quotas and limits, numbered, or ended.
 
 It runs in the look's transaction but in a statement of its own: its snapshot is younger than the
-locks on the governed endpoints, so what it counts in flight there is exact. Nothing here waits for
-anybody: what is locked is passed over, and taken by a later claim.
+locks on the governed endpoints, so what it counts in flight there is exact. What is locked is
+passed over, and taken by a later claim; where PostgreSQL waits in spite of that, it is not for long
+(HURRY in looking.py).
 """
 
 from __future__ import annotations

@@ -115,6 +115,21 @@ def test_an_endpoints_policy_is_kept_and_shown(operator: Operator) -> None:
     assert "30 s (settings)" in operator.run("endpoint", "show", "plain").stdout
 
 
+def test_what_a_program_sees_of_an_endpoint_is_these_names(operator: Operator) -> None:
+    """A new column is shown only once it was thought about: it may be a secret."""
+    operator.run("endpoint", "add", "desk", "http://127.0.0.1:9/")
+    policy = {"timeout_seconds", "max_retries", "retry_delay_seconds", "retry_schedule_seconds"}
+    policy |= {"ttl_seconds", "on_unknown", "ordered", "on_dead", "max_in_flight"}
+    policy |= {"rate_per_second", "instruments", "sides", "actions", "producers", "min_confidence"}
+    named = {"id", "name", "url", "headers", "secret_version", "previous_secret_until"}
+
+    [listed] = operator.json("endpoint", "list")
+    shown = operator.json("endpoint", "show", "desk")
+
+    assert set(listed) == named | policy | {"created_at", "state"}
+    assert set(shown) == set(listed) | {"trail", "pauses", "breaker", "held"}
+
+
 @pytest.mark.parametrize(
     ("words", "given", "ending"),
     [

@@ -22,7 +22,7 @@ def public(view: EndpointView, now: datetime) -> dict[str, Any]:
     """
     from signalpost.repository.endpoint_changes import CHANGEABLE
 
-    # By name, so that a column that is added one day does not slip out.
+    # By name, so that a column does not slip out; what becomes CHANGEABLE one day is shown.
     names = ("id", "name", "secret_version", "previous_secret_until", *CHANGEABLE, "created_at")
     shown = asdict(view)
     if not view.rotates(now):
