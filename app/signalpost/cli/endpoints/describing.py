@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from signalpost.cli.printing import age, utc
+from signalpost.core.backoff import usable_waits
 
 if TYPE_CHECKING:
     from signalpost.repository.endpoints import EndpointView
@@ -73,8 +74,8 @@ def _schedule(view: EndpointView, settings: Settings) -> tuple[tuple[str, object
 
 
 def _retries(view: EndpointView, settings: Settings) -> tuple[tuple[str, object], ...]:
-    waits = view.retry_schedule_seconds
-    if waits is not None:
+    waits = usable_waits(view.retry_schedule_seconds or ())
+    if waits:
         listed = ", ".join(f"{wait:g}" for wait in waits)
         return ("retries", len(waits)), ("retry delay", f"{listed} s")
     return (
