@@ -73,7 +73,7 @@ class Asking:
         found: dict[UUID, Flight | Report] = {}
         left = list(delivery_ids)
         held = False
-        while left and (room := self._room(len(left))).free:
+        while left and not self._closed() and (room := self._room(len(left))).free:
             together = room.together(len(left))
             group, left = left[: together.most], left[together.most :]
             epoch, sent_at = self._lease.epoch, self._lease.steady
@@ -101,9 +101,12 @@ class Asking:
             for unclaimed in claimed.unclaimed:
                 found[unclaimed.delivery_id] = reports.unclaimed_report(unclaimed)
                 held = held or unclaimed.held == "share"
+        closed = self._closed()
         for delivery_id in left:
-            found[delivery_id] = reports.unclaimed_report(
-                Unclaimed(delivery_id, "pending", 0.0, "share")
+            found[delivery_id] = (
+                Report(delivery_id, "not_claimed", closed)
+                if closed
+                else reports.unclaimed_report(Unclaimed(delivery_id, "pending", 0.0, "share"))
             )
         if left or held:
             # The window may still have places, and what ends makes others.

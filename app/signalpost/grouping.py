@@ -63,12 +63,13 @@ class Grouped(Generic[Item, Result]):
     async def _serve_group(self, group: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
             results = await self._serve([item for item, _ in group])
+            pairs = list(zip(group, results, strict=True))
         except Exception as error:  # noqa: BLE001 - handed to everyone who waits for it
             for _, future in group:
                 if not future.done():
                     future.set_exception(error)
             return
-        for (_, future), result in zip(group, results, strict=True):
+        for (_, future), result in pairs:
             if future.done():
                 continue
             if isinstance(result, Exception):

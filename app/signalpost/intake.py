@@ -26,6 +26,8 @@ CLAIMS_AT_ONCE = 100
 EXITS_EVERY_SECONDS = 0.1
 """While no other place is free, what is due in the exit lane is looked for so often."""
 LOCKED_SECONDS = 0.1
+TROUBLE_SECONDS = 0.5
+"""After a claim that failed, what is due is looked for again so soon, while the lease holds."""
 THREADS = 64
 
 
@@ -140,9 +142,9 @@ class Intake:
             answered = True
             self._seldom.over()
         except DATABASE_TROUBLE as trouble:
-            if is_lock_timeout(trouble):
-                # Somebody holds what changed under the claim; the rescue would come late.
-                self._look(LOCKED_SECONDS)
+            # The ring that this was for is used up, and the rescue would come late. A lock is
+            # somebody's who holds what changed under the claim, mostly for a moment.
+            self._look(LOCKED_SECONDS if is_lock_timeout(trouble) else TROUBLE_SECONDS)
             if self._seldom.lets(self._lease.steady):
                 logger.warning("claiming failed: %s", type(trouble).__name__)
             return 0

@@ -67,6 +67,9 @@ class Sweeps:
             await self._take_exits(tally, flying)
         else:
             await self._sweep(tally, flying)
+        if self._stopped:
+            # Its message is used up, and what is due is for another process now.
+            self._ring()
         if flying and self._threads:
             self._threads -= 1
             try:
@@ -106,8 +109,9 @@ class Sweeps:
         self._next_look = loop.call_at(when, self.look, 0.0)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Look no more; whatever this process would have taken is another one's."""
         self._stopped = True
+        self._ring()
         if self._next_look is not None:
             self._next_look.cancel()
 

@@ -23,6 +23,7 @@ from email.utils import format_datetime
 from pathlib import Path
 
 from signalpost import Profile, SignatureError, verify
+from tests.chaos.plan import BACKLOG
 
 LEDGER = "ledger.jsonl"
 MODES = (
@@ -195,7 +196,7 @@ async def _answer(writer: asyncio.StreamWriter, way: str, said: int | None) -> b
 async def run(folder: Path, seed: int, pairs: list[str]) -> None:
     """Serve until stdin ends."""
     receivers = Receivers(folder, seed, dict(pair.split("=", 1) for pair in pairs))
-    server = await asyncio.start_server(receivers.talk, "127.0.0.1", 0)
+    server = await asyncio.start_server(receivers.talk, "127.0.0.1", 0, backlog=BACKLOG)
     print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()

@@ -19,10 +19,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.chaos.plan import BACKLOG
+
 WIRE = "wire.jsonl"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _NOTED = ("x-idempotency-key", "x-signalpost-attempt", "x-signalpost-expires-at")
 LAG_LOOK_SECONDS = 0.01
+PIECE = 65536
 
 
 class Lag:
@@ -91,7 +94,7 @@ class Link:
 
     async def serve(self) -> int:
         """Listen on a free port; return it."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=BACKLOG)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
@@ -112,6 +115,15 @@ class Link:
         if self.fault == "refuse":
             _reset(back)
             return
+        # Whoever connects speaks first. When it did is noted before the way on is made, which takes
+        # seconds where a listener is overrun.
+        seen, first = Requests(), b""
+        with suppress(OSError):
+            first = await near.read(PIECE)
+        if not first:
+            _reset(back)
+            return
+        self._note(seen.feed(first, time.time()))
         try:
             far, forth = await asyncio.open_connection(self.host, self.port)
         except OSError:
@@ -119,7 +131,7 @@ class Link:
             return
         pair = (back, forth)
         self.open.add(pair)
-        both = (self._pump(near, forth, Requests()), self._pump(far, back, None))
+        both = (self._pump(near, forth, seen, first), self._pump(far, back, None))
         try:
             # What resets one side resets the other: a killed strategy's open transaction ends.
             with suppress(OSError):
@@ -130,17 +142,22 @@ class Link:
                 _reset(writer)
 
     async def _pump(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, seen: Requests | None
+        self,
+        source: asyncio.StreamReader,
+        target: asyncio.StreamWriter,
+        seen: Requests | None,
+        first: bytes = b"",
     ) -> None:
-        while data := await source.read(65536):
-            if seen is not None and self.log is not None:
-                self._note(seen.feed(data, time.time()))
-            if self.fault == "hold" or (self.fault == "deaf" and seen is None):
-                continue
+        data = first or await source.read(PIECE)
+        while data:
             if self.fault == "delay":
                 await asyncio.sleep(self.seconds)
-            target.write(data)
-            await target.drain()
+            if not (self.fault == "hold" or (self.fault == "deaf" and seen is None)):
+                target.write(data)
+                await target.drain()
+            data = await source.read(PIECE)
+            if seen is not None:
+                self._note(seen.feed(data, time.time()))
         target.write_eof()
 
     def _note(self, requests: list[dict[str, object]]) -> None:

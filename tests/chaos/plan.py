@@ -10,6 +10,9 @@ ENDPOINTS = ("desk", "journal", "slow")
 ORDERED = ("desk",)
 CLOCK = "CHAOS_CLOCK"
 """The variable, and the file it names: by how many seconds the workers' wall clock is off."""
+BACKLOG = 1024
+"""Connections that may wait to be accepted: workers open hundreds at once, and a listener that is
+overrun keeps them waiting for seconds."""
 RECEIVER_MODES = (
     "error",
     "reject",

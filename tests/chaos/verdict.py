@@ -202,6 +202,8 @@ def _duplicated(
         if key in acted and entry["valid"]:
             first = acted[key]
             cause = _cause(by_delivery[key].get(first["attempt"]), entry["at"] - first["at"])
+            if cause is None and entry["attempt"] < first["attempt"]:
+                cause = _overtaken(by_delivery[key].get(entry["attempt"]))
             if cause is None:
                 earlier = by_delivery[key].get(first["attempt"])
                 told = "has no record" if earlier is None else f"is {earlier['outcome']}"
@@ -226,6 +228,13 @@ def _cause(earlier: dict[str, Any] | None, seconds: float) -> str | None:
     if earlier.get("late") and seconds >= LEASE_SECONDS:
         return "unknown: claim of a silent worker taken back (it said later what had become of it)"
     return None
+
+
+def _overtaken(own: dict[str, Any] | None) -> str | None:
+    """Why a request may come after that of the next attempt: it was given up on its way."""
+    if own is None or own["outcome"] != "unknown":
+        return None
+    return f"unknown: {own['failure'] or own['status_code']}, brought after the next attempt"
 
 
 def _late(verdict: Verdict, wire: Iterable[dict[str, Any]]) -> None:

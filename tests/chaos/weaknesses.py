@@ -61,7 +61,11 @@ MUTATIONS = (
                 "    async def rescue(self) -> None:\n        return\n",
             ),
             # Each expiry looks for what is due, and with it for what the rescue would have found.
-            Change(SWEEPS, "        if self._stopped:\n", "        if after_seconds >= 0:\n"),
+            Change(
+                SWEEPS,
+                "        if self._stopped:\n            return\n",
+                "        if after_seconds >= 0:\n            return\n",
+            ),
         ),
         "redis_flushall@10",
         "lost",

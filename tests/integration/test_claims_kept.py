@@ -70,3 +70,69 @@ async def test_a_claim_that_nobody_attempts_is_ended_and_its_place_is_free(
         await rig.dispatcher.attempt(flight)
         assert rig.dispatcher.loads.flights.total() == 0
     assert receiver.seen == []
+
+
+class _Held(Outbox):
+    """Keeps every claim by name waiting until it may go on."""
+
+    begun = 0
+    go_on = asyncio.Event()
+
+    async def claim_by_id(self, delivery_ids: Sequence[UUID], **values: Any) -> Claimed:
+        type(self).begun += 1
+        await type(self).go_on.wait()
+        return await super().claim_by_id(delivery_ids, **values)
+
+
+async def test_what_waits_to_be_claimed_is_left_alone_once_a_worker_ends(
+    engine: Engine, database_url: str
+) -> None:
+    """The statement under way is carried through; no other one is begun, and the caller is told."""
+    rings: list[bool] = []
+    async with (
+        receivers.receiver() as receiver,
+        engine_rig(database_url, outbox_of=_Held, ring=lambda: rings.append(True)) as rig,
+    ):
+        with engine.begin() as connection:
+            desk = rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED)
+            ids = [rows.add_delivery(connection, endpoint_id=desk) for _ in range(40)]
+        asked = [asyncio.create_task(rig.engine.deliver(one)) for one in ids]
+        await until(lambda: _Held.begun == 1)
+        rig.engine.begin_shutdown()
+        # Whatever is due is another worker's from now on.
+        assert rings == [True]
+        _Held.go_on.set()
+        reports = await asyncio.gather(*asked)
+    assert _Held.begun == 1
+    sent = sum(report.outcome == "delivered" for report in reports)
+    assert 0 < sent == len(receiver.seen) < 40
+    assert sum(report.shutting_down for report in reports) == 40 - sent
+
+
+class _AwayOnce(Outbox):
+    """Its first look at what is due fails; what is overdue it never finds."""
+
+    failed = False
+
+    async def claim_due(self, *, overdue_seconds: float, **values: Any) -> Claimed:
+        if overdue_seconds:
+            return Claimed()
+        if not self.failed:
+            self.failed = True
+            raise TimeoutError
+        return await super().claim_due(overdue_seconds=overdue_seconds, **values)
+
+
+async def test_a_ring_is_not_forgotten_because_the_claim_failed(
+    engine: Engine, database_url: str
+) -> None:
+    """The message is used up; the worker looks again by itself, without the rescue."""
+    async with (
+        receivers.receiver() as receiver,
+        engine_rig(database_url, outbox_of=_AwayOnce) as rig,
+    ):
+        with engine.begin() as connection:
+            desk = rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED)
+            rows.add_delivery(connection, endpoint_id=desk)
+        await rig.engine.drain()
+        await receiver.wait_for(1)

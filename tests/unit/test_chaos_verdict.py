@@ -110,6 +110,17 @@ def test_one_unknown_outcome_does_not_excuse_all_repeats() -> None:
     assert findings(verdict) == {"duplicated": 1}
 
 
+@pytest.mark.parametrize(("outcome", "found"), [("unknown", 0), ("released", 1)])
+def test_what_the_network_brings_after_the_next_attempt_was_given_up_on_its_way(
+    outcome: str, found: int
+) -> None:
+    """An older attempt may arrive after a newer one, if nobody could know what became of it."""
+    ledger = [entry(attempt=2), entry(attempt=1, again=True)]
+    attempts = [attempt(1, outcome, "timeout"), attempt(2, "delivered")]
+    verdict = judge(evidence(ledger=ledger, attempts=attempts), messages=set())
+    assert verdict.counts["duplicated"] == found
+
+
 @pytest.mark.parametrize(("seconds", "found"), [(9.0, 0), (1.0, 1)])
 def test_news_of_a_silent_worker_explain_a_repeat_only_after_its_lease(
     seconds: float, found: int

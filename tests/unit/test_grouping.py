@@ -73,3 +73,14 @@ async def test_a_window_never_holds_more_than_its_size() -> None:
     window.give_back(2)
     assert await waiting == 1
     assert window.free == 1
+
+
+async def test_an_answer_of_the_wrong_length_is_told_to_all_who_wait() -> None:
+    """Nobody is left waiting for ever by a function that forgets one of its items."""
+
+    async def forgetful(items: Sequence[int]) -> Sequence[int]:
+        return [*items][1:]
+
+    grouped: Grouped[int, int] = Grouped(forgetful, key=lambda item: item, most=10)
+    with pytest.raises(ValueError, match="shorter"):
+        await asyncio.wait_for(grouped.put(1), 5)
