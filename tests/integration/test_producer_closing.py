@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from signalpost import Enqueued, EnqueueError, EnqueueTimeout, EnqueueUnknown, Producer
+from signalpost.broker import Announcement
+from signalpost.producer.joining import CommitWatch
 from signalpost.settings import driver_url
 from tests.processes import wait_for
 from tests.producing import PRODUCER_ID, make_signal, outbox, stored_ids
@@ -152,6 +155,26 @@ def test_no_call_in_a_storm_gets_a_foreign_error(outbox_url: str) -> None:
         for thread in threads:
             thread.join(10)
     assert strange == []
+
+
+def test_closing_in_the_middle_of_a_commit_lets_it_be(looking: Engine) -> None:
+    """The caller's COMMIT is sent also where the producer closes while it is announced."""
+
+    def closes(_transaction: object, announcements: Sequence[Announcement]) -> None:
+        heard.extend(announcements)
+        watch.close()
+
+    heard: list[Announcement] = []
+    watch = CommitWatch(closes)
+    with looking.connect() as connection:
+        connection.execute(text("CREATE TABLE public.theirs (id int)"))
+        watch.add(connection, [Announcement(uuid4(), uuid4(), "EURUSD", "desk")])
+        connection.commit()
+        watch.add(connection, [Announcement(uuid4(), uuid4(), "EURUSD", "desk")])
+        connection.commit()
+    assert len(heard) == 1
+    with looking.connect() as connection:
+        assert connection.scalar(text("SELECT to_regclass('public.theirs')")) is not None
 
 
 def test_a_producer_that_is_dropped_leaves_nothing_behind(

@@ -51,15 +51,16 @@ class CommitWatch:
         held.extend(announcements)
 
     def close(self) -> None:
-        """Forget every transaction and stop listening."""
-        for conn in list(self._watched):
-            for name, listener in self._listeners():
-                event.remove(conn, name, listener)
-        self._watched.clear()
+        """Forget every transaction; what commits from here on is handed on to nobody.
+
+        The listeners stay until their connection dies: another thread may be calling them at this
+        moment, and its COMMIT would fail before it is sent if they were taken from under it.
+        """
+        self._handed_on = _to_nobody
+        self._watched = WeakKeyDictionary()
 
     def _listen(self, conn: Connection) -> None:
-        # Once for the life of the connection, which takes its listeners along: none can be removed
-        # while they are being called.
+        # Once for the life of the connection, which takes its listeners along.
         for name, listener in self._listeners():
             event.listen(conn, name, listener)
 
@@ -82,3 +83,7 @@ class CommitWatch:
         held = self._watched.get(conn)
         if held:
             held.clear()
+
+
+def _to_nobody(_transaction: Ending, _announcements: Sequence[Announcement]) -> None:
+    """Of a watch that is closed: nothing of the producer hangs on its listeners any more."""
