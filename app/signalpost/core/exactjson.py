@@ -29,6 +29,7 @@ _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?
 _NOT_A_NUMBER = "must be a Decimal, an int, a float or a string such as 1.0850"
 _NOT_FINITE = "NaN and infinity are refused; a number must be such as 1.0850"
 _TOO_LONG = f"a number may have at most {MAX_NUMBER_LENGTH} characters in plain notation"
+_NOT_JSON = "may hold objects, lists, texts, numbers, true, false and null only"
 _TOO_DEEP = f"may be nested at most {MAX_DEPTH} levels deep"
 _DECIMALS = (float, Decimal)
 _LISTS = (list, tuple)
@@ -97,7 +98,7 @@ def normalised(value: object, depth: int = 1) -> Any:
         return {_key(name): normalised(member, depth + 1) for name, member in value.items()}
     if isinstance(value, _LISTS):
         return [normalised(member, depth + 1) for member in value]
-    raise ValueError("may hold objects, lists, texts, numbers, true, false and null only")
+    raise ValueError(_NOT_JSON)
 
 
 def checked_text(text: str) -> str:
@@ -115,7 +116,7 @@ def checked_text(text: str) -> str:
 
 
 def encode(value: Mapping[str, Any]) -> bytes:
-    """The one spelling of an object made of what `normalised` gives."""
+    """The one spelling of an object made of what `normalised` gives; ValueError for all else."""
     parts: list[str] = []
     _write(value, parts.append)
     return "".join(parts).encode()
@@ -164,8 +165,14 @@ def _write(value: Any, out: Callable[[str], None]) -> None:
             _write(member, out)
             separator = ","
         out("]" if value else "[]")
+    elif kind is int:
+        out(str(value))
+    elif value is None:
+        out("null")
+    elif kind is bool:
+        out("true" if value else "false")
     else:
-        out({None: "null", True: "true", False: "false"}[value] if kind is not int else str(value))
+        raise ValueError(_NOT_JSON)
 
 
 def _integer(value: int | Integral) -> int:

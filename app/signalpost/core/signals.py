@@ -145,8 +145,10 @@ class Signal(BaseModel):
             derived = derived_id("body", producer_id, self._body)
         else:
             derived = derived_id("key", producer_id, check_key(key).encode())
-        identified = super().model_copy(update={"id": derived})
-        identified._body = _body_of(identified)  # noqa: SLF001  its own class
+        # From the body and not from the fields: what was checked is sent, under the id made of it.
+        members = exactjson.decode(self._body)
+        identified = super().model_copy(update={"id": derived, "payload": members["payload"]})
+        identified._body = exactjson.encode({**members, "id": str(derived)})  # noqa: SLF001  its own class
         return identified
 
     def model_copy(

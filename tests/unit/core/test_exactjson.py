@@ -191,6 +191,14 @@ def test_kinds_that_only_look_like_json_become_plain() -> None:
     assert exactjson.encode(clean) == b'{"a":"red","b":3,"c":[1,{"d":7}]}'
 
 
+def test_only_what_is_clean_is_written() -> None:
+    """A float is no number of ours, least of all true, and nothing else slips through either."""
+    assert exactjson.encode({"a": [True, False, None, 1, 0]}) == b'{"a":[true,false,null,1,0]}'
+    for value in (1.0, 0.0, 1.5, (1,), {1}):
+        with pytest.raises(ValueError, match="objects, lists"):
+            exactjson.encode({"a": value})
+
+
 @pytest.mark.parametrize(
     "value", [{"a": {1}}, {"a": b"x"}, {1: "a"}, {"a": object()}, {"a": "\ud800"}, {"\udfff": 1}]
 )

@@ -311,6 +311,16 @@ def test_a_signal_does_not_change() -> None:
     assert made.body() == body == signal(payload={"levels": [1]}).body()
 
 
+def test_what_is_sent_is_what_was_checked() -> None:
+    """A payload changed afterwards goes out neither with the id of the old one, nor unchecked."""
+    made = signal(payload={"size": 5, "price": Decimal("1.50")})
+    for size in (1.0, 1.5, {1}):
+        made.payload["size"] = size
+        sent = made.identified("desk")
+        assert sent == signal(payload={"size": 5, "price": Decimal("1.50")}).identified("desk")
+        assert sent.payload == {"size": 5, "price": Decimal("1.50")}
+
+
 def test_a_copy_is_checked_like_a_new_signal() -> None:
     """A copy with other values has its own body, and obeys the rules."""
     assert signal().model_copy(update={"confidence": 1}).body() == signal(confidence=1).body()
