@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, text
 from signalpost.core.lifecycle import Decision, Status
 from signalpost.core.outcomes import Answer, Outcome, Phase, Verdict
 from signalpost.core.shares import Room
+from signalpost.errors import EnqueueError
 from signalpost.repository import (
     cancelling,
     claims,
@@ -26,6 +27,7 @@ from signalpost.repository import (
     keys,
     naming,
     placing,
+    pruning,
     records,
     replaying,
     walking,
@@ -251,6 +253,58 @@ def test_of_two_that_supersede_at_once_one_is_left(engine: Engine) -> None:
     with engine.begin() as connection:
         assert rows.delivery(connection, older)["status"] == "superseded"
         assert [rows.delivery(connection, one)["status"] for one in done] == ["pending"]
+
+
+def test_another_producers_key_of_the_same_name_holds_nothing_back(engine: Engine) -> None:
+    """What is held goes as soon as its own producer's older one has ended."""
+    way = Way(supersede_key="stop")
+    with engine.begin() as connection:
+        rows.add_endpoint(connection, name="desk")
+        enqueue(connection, "others", [new_signal()], life=LIFE, way=way)
+        ours = put(connection, way=way)[0]
+        found = claims.claim_due(connection, worker_id=uuid4(), limit=9).claims
+        [newer] = put(connection, way=way)
+        [claim] = [one for one in found if one.delivery_id == ours]
+        end(connection, claim)
+        found = claims.claim_due(connection, worker_id=uuid4(), limit=9).claims
+    assert [one.delivery_id for one in found] == [newer]
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a_key_is_refused_where_the_newest_is_not_seen(engine: Engine, level: str) -> None:
+    """A snapshot would miss what was enqueued since; without a key there is nothing to miss."""
+    with engine.begin() as connection:
+        rows.add_endpoint(connection, name="desk")
+    stricter = engine.execution_options(isolation_level=level)
+    with stricter.begin() as connection:
+        with pytest.raises(EnqueueError, match=f"{level} transaction"):
+            put(connection, way=Way(supersede_key="stop"))
+        assert put(connection)
+
+
+def test_what_blocks_stays_as_long_as_others_wait_behind_it(ordered: Connection) -> None:
+    """Pruning lets no successor go; the dead one goes with the retention once nobody waits."""
+    ordered.execute(text("UPDATE signalpost.endpoints SET on_dead = 'block'"))
+    put(ordered)
+    [behind] = put(ordered)
+    end(ordered, take(ordered)[0], "dead")
+    ordered.execute(text("UPDATE signalpost.alerts SET sent_at = now()"))
+    old = "UPDATE signalpost.deliveries SET finished_at = now() - interval '31 days'"
+    ordered.execute(text(f"{old} WHERE status = 'dead'"))
+    assert pruning.prune_finished(ordered, retention_days=30, limit=10) == 0
+    cancelling.cancel(ordered, [behind], actor="tests", why="")
+    assert pruning.prune_finished(ordered, retention_days=30, limit=10) == 1
+
+
+def test_no_block_is_left_where_the_endpoint_no_longer_blocks(ordered: Connection) -> None:
+    """A record that blocks while the endpoint is changed to `skip` keeps nobody waiting."""
+    ordered.execute(text("UPDATE signalpost.endpoints SET on_dead = 'block'"))
+    put(ordered)
+    [behind] = put(ordered)
+    end(ordered, take(ordered)[0], "dead")
+    ordered.execute(text("UPDATE signalpost.endpoints SET on_dead = 'skip'"))
+    walking.find_stuck(ordered, after=walking.START, limit=10)
+    assert [claim.delivery_id for claim in take(ordered)] == [behind]
 
 
 def _waiting_for_locks(engine: Engine) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from signalpost.errors import EnqueueError, IdempotencyConflict
 from signalpost.repository.recognising import (
@@ -79,8 +79,12 @@ def enqueue(
     another transaction that is storing the same signal; None leaves it to the transaction.
 
     Raises IdempotencyConflict for a key or id that is known with something else, NoEndpoint where
-    nothing takes the signals. Where several signals are given, roll back then: some may be written.
+    nothing takes the signals, EnqueueError for a supersede key in a transaction that sees only what
+    was there when it began (REPEATABLE READ, SERIALIZABLE). Where several are given, roll
+    back then: some may be written.
     """
+    if way.supersede_key is not None and lock_timeout_seconds is None:
+        _check_isolation(conn)
     first = _first_of_each_key(signals)
     names = None if endpoints is None else sorted(set(endpoints))
     common = {
@@ -114,6 +118,15 @@ def enqueue(
         if newer:
             supersede(conn, producer_id, newer, now=now)
     return _in_order(signals, stored)
+
+
+def _check_isolation(conn: Connection) -> None:
+    level = conn.execute(text("SELECT current_setting('transaction_isolation')")).scalar_one()
+    if level != "read committed":
+        raise EnqueueError(
+            f"supersede_key does not work in a {level.upper()} transaction, which does not see "
+            "what others have enqueued since it began, and nothing was written; use READ COMMITTED"
+        )
 
 
 def _in_order(signals: Sequence[NewSignal], stored: dict[str, Stored]) -> list[Stored]:

@@ -56,7 +56,9 @@ WITH next AS MATERIALIZED (
         SELECT FROM signalpost.deliveries h
         WHERE h.endpoint_id = k.endpoint_id AND h.ordering_key = k.ordering_key AND {HEAD})
       AND NOT EXISTS (
-        SELECT FROM signalpost.deliveries b WHERE b.id = o.blocked_by AND b.status = 'dead')
+        SELECT FROM signalpost.deliveries b
+        JOIN signalpost.endpoints e ON e.id = b.endpoint_id AND e.on_dead = 'block'
+        WHERE b.id = o.blocked_by AND b.status = 'dead')
 ), moved AS (
     UPDATE signalpost.deliveries d SET held = NULL
     FROM next

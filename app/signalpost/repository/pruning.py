@@ -10,7 +10,8 @@ _PRUNING_LOCK = 0x7072756E65  # "prune"
 # would stay for ever. A transaction's lock ends with it, however that ends.
 _LOCK = text("SELECT pg_try_advisory_xact_lock(:lock)")
 
-# A delivery whose alert has not reached the operator stays, however old: promise 2.
+# A delivery whose alert has not reached the operator stays, however old: promise 2. So does a dead
+# one that others wait behind (on_dead = block): without it they would go, though nobody let them.
 _PRUNE_DELIVERIES = text("""
 DELETE FROM signalpost.deliveries
 WHERE id IN (
@@ -19,6 +20,13 @@ WHERE id IN (
       AND d.status NOT IN ('pending', 'sending')
       AND NOT EXISTS (
         SELECT FROM signalpost.alerts a WHERE a.delivery_id = d.id AND a.sent_at IS NULL)
+      AND NOT EXISTS (
+        SELECT FROM signalpost.orderings o
+        WHERE o.endpoint_id = d.endpoint_id AND o.ordering_key = d.ordering_key
+          AND o.blocked_by = d.id AND d.status = 'dead' AND EXISTS (
+            SELECT FROM signalpost.deliveries w
+            WHERE w.endpoint_id = o.endpoint_id AND w.ordering_key = o.ordering_key
+              AND w.status = 'pending' AND w.ordered))
     ORDER BY d.finished_at
     LIMIT :limit
     FOR UPDATE SKIP LOCKED)

@@ -68,25 +68,28 @@ ORDER BY n.id
 FOR UPDATE OF n
 """)
 
-_ALL_HELD = text("""
+# What another producer calls by the same key is another thing.
+_STILL_UNDER_WAY = """
+    SELECT FROM signalpost.deliveries d
+    JOIN signalpost.signals older ON older.id = d.signal_id
+    WHERE d.endpoint_id = n.endpoint_id AND d.supersede_key = n.supersede_key
+      AND d.status = 'sending' AND d.position < n.position
+      AND older.producer_id = (
+        SELECT newer.producer_id FROM signalpost.signals newer WHERE newer.id = n.signal_id)"""
+
+_ALL_HELD = text(f"""
 SELECT n.id FROM signalpost.deliveries n
 WHERE n.status = 'pending' AND n.held = 'superseding'
-  AND NOT EXISTS (
-    SELECT FROM signalpost.deliveries d
-    WHERE d.endpoint_id = n.endpoint_id AND d.supersede_key = n.supersede_key
-      AND d.status = 'sending' AND d.position < n.position)
+  AND NOT EXISTS ({_STILL_UNDER_WAY})
 LIMIT :limit
 FOR UPDATE OF n SKIP LOCKED
 """)
 
 # An ordered one goes through its key from here on.
-_RELEASE = text("""
+_RELEASE = text(f"""
 UPDATE signalpost.deliveries n SET held = CASE WHEN n.ordered THEN 'new' END
 WHERE n.id = ANY(CAST(:ids AS uuid[])) AND n.status = 'pending' AND n.held = 'superseding'
-  AND NOT EXISTS (
-    SELECT FROM signalpost.deliveries d
-    WHERE d.endpoint_id = n.endpoint_id AND d.supersede_key = n.supersede_key
-      AND d.status = 'sending' AND d.position < n.position)
+  AND NOT EXISTS ({_STILL_UNDER_WAY})
 RETURNING n.id
 """)
 

@@ -41,7 +41,9 @@ WITH RECURSIVE walked AS (
         SELECT FROM signalpost.deliveries h
         WHERE h.endpoint_id = k.endpoint_id AND h.ordering_key = k.ordering_key AND {HEAD})
       AND NOT EXISTS (
-        SELECT FROM signalpost.deliveries b WHERE b.id = o.blocked_by AND b.status = 'dead')
+        SELECT FROM signalpost.deliveries b
+        JOIN signalpost.endpoints e ON e.id = b.endpoint_id AND e.on_dead = 'block'
+        WHERE b.id = o.blocked_by AND b.status = 'dead')
     FOR UPDATE OF d SKIP LOCKED
 ), stuck AS (
     UPDATE signalpost.deliveries d SET held = 'new' FROM free WHERE d.id = free.id
