@@ -144,7 +144,7 @@ def resume(
     """End a pause. Says first how much would go out, and how old it is."""
     from signalpost.broker import Broker
     from signalpost.repository import pauses
-    from signalpost.repository.cancelling import cancel
+    from signalpost.repository.cancelling import Withdrawn, cancel
 
     if yes and drop:
         raise click.UsageError("--yes and --drop exclude each other")
@@ -160,18 +160,19 @@ def resume(
                 f"{len(held.deliveries)} deliveries would go out, {held.exits} of them exits, the "
                 f"oldest of {utc(held.oldest)}: --yes sends them, --drop cancels them"
             )
-        dropped = 0
+        dropped = doubtful = 0
         if drop and held.deliveries:
             why = reason or f"resume of {named}"
-            dropped = sum(
-                one.changed for one in cancel(conn, held.deliveries, actor=actor(), why=why)
-            )
+            answers = cancel(conn, held.deliveries, actor=actor(), why=why)
+            dropped = sum(one.changed for one in answers)
+            doubtful = sum(one.answer is not Withdrawn.PREVENTED for one in answers)
         pauses.resume(conn, standing, named=named, actor=actor(), why=reason)
     broker = Broker(settings.redis_url)
     broker.ring()
     broker.close()
     if as_json:
-        print_json({"resumed": named, "dropped": drop, "cancelled": dropped, **_counted(held)})
+        counts = {"cancelled": dropped, "may_have_been_executed": doubtful, **_counted(held)}
+        print_json({"resumed": named, "dropped": drop, **counts})
     else:
         told = (
             f"{dropped} deliveries were cancelled"
@@ -179,6 +180,8 @@ def resume(
             else f"{len(held.deliveries)} deliveries go out now"
         )
         click.echo(f"resumed: {named}; {told}")
+        if doubtful:
+            note(f"{doubtful} of these may have been executed before: ask the receiver")
 
 
 def _counted(held: Held) -> dict[str, Any]:

@@ -116,10 +116,10 @@ ORDER BY d.position
 """)
 
 _TELL = text("""
-INSERT INTO signalpost.alerts (kind, endpoint_id, details)
-VALUES (:kind, :endpoint_id, CAST(:details AS jsonb))
-ON CONFLICT DO NOTHING
-RETURNING id
+INSERT INTO signalpost.alerts (kind, endpoint_id, subject, details)
+VALUES (:kind, :endpoint_id, :subject, CAST(:details AS jsonb))
+ON CONFLICT (kind, endpoint_id, subject) WHERE sent_at IS NULL AND delivery_id IS NULL
+DO UPDATE SET details = excluded.details
 """)
 
 
@@ -223,7 +223,13 @@ def _tell(
     details = {"what": named, "by": actor, **{name: str(value) for name, value in after.items()}}
     connection.execute(
         _TELL,
-        {"kind": action, "endpoint_id": what.endpoint_id, "details": json.dumps(details)},
+        {
+            "kind": action,
+            "endpoint_id": what.endpoint_id,
+            # An endpoint is named already; all else would be one and the same notice.
+            "subject": "" if what.scope == "endpoint" else named,
+            "details": json.dumps(details),
+        },
     )
 
 

@@ -42,6 +42,24 @@ def test_a_pause_tells_what_it_holds_and_a_resume_asks(operator: Operator, engin
 
 
 @pytest.mark.usefixtures("waiting")
+def test_each_pause_is_told(operator: Operator, engine: Engine) -> None:
+    """A second one hides nothing behind the first's alert; of the same again, the last is told."""
+    operator.run("pause", "--instrument", "EURUSD")
+    operator.run("pause", "--entries-only")
+    operator.run("pause")
+    operator.run("pause", "--endpoint", "desk")
+    with engine.connect() as conn:
+        told = conn.execute(
+            text("SELECT details->>'what', details->>'entries_only' FROM signalpost.alerts")
+        ).all()
+    assert sorted(map(tuple, told)) == [
+        ("endpoint desk", "False"),
+        ("everything", "False"),
+        ("instrument EURUSD", "False"),
+    ]
+
+
+@pytest.mark.usefixtures("waiting")
 def test_a_resume_may_drop_what_waited(operator: Operator, engine: Engine) -> None:
     """With --drop it is cancelled instead of sent; exits that were let through are not."""
     operator.run("pause", "--endpoint", "desk", "--entries-only")
@@ -56,6 +74,26 @@ def test_a_resume_may_drop_what_waited(operator: Operator, engine: Engine) -> No
         (0, "cancelled"),
         (1, "pending"),
     ]
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_drop_tells_of_what_may_have_been_executed(operator: Operator, engine: Engine) -> None:
+    """An earlier attempt without proof is not undone by cancelling, and the operator hears so."""
+    unproven = "UPDATE signalpost.deliveries SET maybe_received = true, attempts = 1"
+    with engine.begin() as conn:
+        conn.execute(text(f"{unproven} WHERE priority = 1"))
+    operator.run("pause")
+    dropped = operator.run("resume", "--drop")
+    with engine.begin() as conn:
+        again = "UPDATE signalpost.deliveries SET status = 'pending', finished_at = NULL"
+        conn.execute(text(f"{again}, next_attempt_at = now()"))
+    operator.run("pause")
+    as_json = operator.json("resume", "--drop")
+
+    assert dropped.exit_code == 0
+    assert "3 deliveries were cancelled" in dropped.stdout
+    assert "1 of these may have been executed before" in dropped.stderr
+    assert (as_json["cancelled"], as_json["may_have_been_executed"]) == (3, 1)
 
 
 def test_two_scopes_at_once_are_refused(operator: Operator) -> None:

@@ -168,6 +168,7 @@ def remove(*, name: str, yes: bool, reason: str, as_json: bool, data: Path | Non
         )
     elif removal.removed:
         click.echo(f"endpoint {name} removed; nothing new goes to it")
+        note("what a strategy's open transaction has stored for it already may still go")
         if removal.waiting:
             click.echo(f"{waiting}: they keep being delivered until their end")
         if removal.dead_letters:
