@@ -30,7 +30,8 @@ _BY_STATE: Mapping[str, tuple[type[EnqueueError], str | None]] = {
         EnqueueError,
         (
             "this database role may not use the outbox and nothing was written; grant it USAGE "
-            "on schema signalpost, and SELECT and INSERT on its tables"
+            "on schema signalpost, SELECT and INSERT on its tables and USAGE on its sequence "
+            "positions; for supersede_key also UPDATE on deliveries and orderings"
         ),
     ),
     "42P01": (SchemaError, None),
