@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,6 +26,7 @@ from signalpost.receiver import (
     SqliteBook,
     Verdict,
 )
+from signalpost.receiver.book import Entry, Mark
 from tests.databases import cloned, with_database
 from tests.desks import NOW, Desk, PostgresDesk, SqliteDesk, body_of, outgoing, post
 from tests.processes import wait_for
@@ -541,6 +543,31 @@ def test_processes_may_open_a_book_at_once(tmp_path: Path, postgres_server: str)
     with cloned(postgres_server, "template1") as address:
         asyncio.run(open_many(lambda: SqliteBook(tmp_path / "book.sqlite")))
         asyncio.run(open_many(lambda: PostgresBook(address)))
+
+
+def test_a_key_is_free_again_though_its_event_loop_is_gone(tmp_path: Path) -> None:
+    """An effect that outlives the loop which asked for it leaves no key under way for ever."""
+    book = SqliteBook(tmp_path / "book.sqlite")
+    entry = Entry("k1", b"h", "s", NOW, "EURUSD")
+    goes = threading.Event()
+
+    def slow(_connection: object, _missed: int) -> Reply:
+        goes.wait(10)
+        return Reply()
+
+    async def given_up() -> None:
+        asked = asyncio.create_task(book.enter(entry, slow))
+        await asyncio.sleep(0)
+        asked.cancel()
+
+    async def again() -> Mark:
+        return (await book.enter(entry, slow)).mark
+
+    asyncio.run(given_up())
+    goes.set()
+    wait_for(lambda: not book._under_way, 5, "the effect has ended")
+    assert asyncio.run(again()) is Mark.DUPLICATE
+    book.close()
 
 
 def test_a_file_that_cannot_be_used_says_so(tmp_path: Path) -> None:

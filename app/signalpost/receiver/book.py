@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from threading import Lock
 from typing import Any, Generic, Literal, TypeVar
 
 from signalpost.core.instants import rfc3339
@@ -130,6 +131,7 @@ class Book(ABC, Generic[Connected]):
         self._keep = timedelta(days=keep_days)
         self._forgotten_at: datetime | None = None
         self._under_way: set[str | bytes] = set()
+        self._guard = Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="signalpost-book")
         try:
             self._thread.submit(self._open).result()
@@ -147,16 +149,17 @@ class Book(ABC, Generic[Connected]):
         keys: set[str | bytes] = {entry.delivery_id}
         if entry.by_body:
             keys.add(entry.body_sha256)
-        if keys & self._under_way:
-            raise Busy
-        self._under_way |= keys
-        loop = asyncio.get_running_loop()
+        with self._guard:
+            if keys & self._under_way:
+                raise Busy
+            self._under_way |= keys
         work = self._thread.submit(self._enter, entry, effect)
 
         def finished(_: Future[Marked]) -> None:
-            # The keys stay taken for as long as the effect runs, whatever became of the request.
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._under_way.difference_update, keys)
+            # The keys stay taken for as long as the effect runs, whatever became of the request,
+            # and no longer, whatever became of its event loop.
+            with self._guard:
+                self._under_way -= keys
 
         work.add_done_callback(finished)
         return await asyncio.shield(asyncio.wrap_future(work))
