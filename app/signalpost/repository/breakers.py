@@ -25,7 +25,7 @@ from signalpost.core.breaker import (
 from signalpost.core.outcomes import Failure, Outcome, Verdict
 from signalpost.repository.looking import NOW
 
-__all__ = ["Heard", "note", "tell_long_open"]
+__all__ = ["Heard", "note", "tell_long_open", "unheld"]
 
 _NO_FAULT_OF_THEIRS = frozenset({Failure.LOST.value, Failure.INTERNAL.value})
 
@@ -36,6 +36,14 @@ WHERE id = ANY(CAST(:ids AS bigint[]))
 ORDER BY id
 FOR NO KEY UPDATE
 """)
+
+# An alert needs the weaker lock: its row refers to the endpoint's.
+_LOCK_FREE = """
+SELECT id FROM signalpost.endpoints WHERE id = ANY(CAST(:ids AS bigint[]))
+ORDER BY id
+"""
+_REFER_FREE = text(f"{_LOCK_FREE} FOR KEY SHARE SKIP LOCKED")
+_CHANGE_FREE = text(f"{_LOCK_FREE} FOR NO KEY UPDATE SKIP LOCKED")
 
 _WRITE = text("""
 UPDATE signalpost.endpoints
@@ -115,6 +123,11 @@ class Heard:
         return self.verdict.outcome in (Outcome.DELIVERED, Outcome.REJECTED)
 
     @property
+    def tells(self) -> bool:
+        """Whether a breaker may change by it; what a worker lost or let go says nothing."""
+        return self.failed or self.gone or (self.troubled and self.answered)
+
+    @property
     def gone(self) -> bool:
         """Whether the receiver says that there is nothing any more."""
         return self.verdict.outcome is Outcome.GONE
@@ -124,7 +137,7 @@ def note(
     connection: Connection, heard: Sequence[Heard], *, now: datetime | None = None
 ) -> list[int]:
     """Write down what attempts say of their endpoints; return the alerts that this raised."""
-    concerned = {one.endpoint_id for one in heard if one.failed or one.gone or one.troubled}
+    concerned = {one.endpoint_id for one in heard if one.tells}
     if not concerned:
         return []
     alerts = []
@@ -139,6 +152,17 @@ def note(
         if event is not None:
             alerts.extend(_tell(connection, row, event, after))
     return alerts
+
+
+def unheld(connection: Connection, heard: Sequence[Heard]) -> set[int]:
+    """Lock at once what nobody else holds of the endpoints that these concern; return those."""
+    named = {one.endpoint_id for one in heard}
+    changed = {one.endpoint_id for one in heard if one.tells}
+    free: set[int] = set()
+    for statement, ids in ((_REFER_FREE, named - changed), (_CHANGE_FREE, changed)):
+        if ids:
+            free.update(connection.execute(statement, {"ids": sorted(ids)}).scalars())
+    return free
 
 
 def tell_long_open(connection: Connection, *, now: datetime | None = None) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -10,9 +10,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from signalpost.core.lifecycle import Decision, Standing, Status, settle
+from signalpost.core.lifecycle import Standing, Status, settle
 from signalpost.core.refusals import refusal
-from signalpost.repository import troubles
+from signalpost.repository import breakers, troubles
 from signalpost.repository.breakers import Heard, note
 from signalpost.repository.keys import Key, lock_keys, take_keys
 from signalpost.repository.looking import HURRY, NOW
@@ -150,7 +150,7 @@ def record(
         for item in known
         for change in (changes.get(item.claim_id),)
     }
-    notices = note(connection, _heard(moves), now=now)
+    notices = note(connection, _heard(item for item, _ in moves), now=now)
     if notices:
         first = known[0].claim_id
         answers[first] = replace(answers[first], notices=tuple(notices))
@@ -173,10 +173,10 @@ def _write_attempts(
         troubles.note_refusals(connection, refusals)
 
 
-def _heard(moves: Sequence[tuple[Record, Decision]]) -> list[Heard]:
+def _heard(items: Iterable[Record]) -> list[Heard]:
     return [
         Heard(claim.endpoint_id, claim.claimed_at, item.verdict, claim.troubled)
-        for item, _ in moves
+        for item in items
         if (claim := item.claim) is not None
     ]
 
@@ -188,7 +188,9 @@ def unheld(connection: Connection, records: Sequence[Record]) -> list[Record]:
     ids = {"ids": [item.delivery_id for item in near]}
     locked = set(connection.execute(_LOCK_FREE, ids).scalars())
     held = set(connection.execute(_THERE, ids).scalars()) - locked
-    return [item for item in near if item.delivery_id not in held]
+    there = [item for item in near if item.delivery_id not in held]
+    free = breakers.unheld(connection, _heard(there))
+    return [item for item in there if item.claim is None or item.claim.endpoint_id in free]
 
 
 def _key(item: Record) -> Key | None:
