@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from signalpost.errors import SchemaError
 from signalpost.models import SCHEMA
-from signalpost.sessions import is_lock_timeout, settle_on
+from signalpost.sessions import is_lock_timeout, limit_idleness, settle_on
 from signalpost.settings import driver_url
 
 __all__ = [
@@ -43,19 +43,27 @@ _HIDDEN = ("password", "sslpassword", "passfile")
 
 
 def sync_engine(
-    url: str, *, connect_timeout: float = 5, busy: bool = False, **limits: Any
+    url: str,
+    *,
+    connect_timeout: float = 5,
+    busy: bool = False,
+    patient: bool = False,
+    **limits: Any,
 ) -> Engine:
     """An engine on `url` for blocking callers; `limits` are SQLAlchemy's pool arguments.
 
     `connect_timeout` is in seconds. What the URL's query says about the connection wins.
     `busy` is for whoever asks the same few statements again and again, each in a short transaction
-    of its own (see sessions.py).
+    of its own (see sessions.py). Others' sessions are limited to short silences as well, unless
+    `patient`: for one long transaction in which this process has much to do itself.
     """
     parsed = make_url(driver_url(url))
     engine = create_engine(parsed, **_engine_args(parsed, connect_timeout, limits))
     event.listen(engine, "connect", _adapt)
     if busy:
         settle_on(engine)
+    elif not patient:
+        limit_idleness(engine)
     return engine
 
 
@@ -68,6 +76,8 @@ def async_engine(
     event.listen(engine.sync_engine, "connect", _adapt)
     if busy:
         settle_on(engine.sync_engine)
+    else:
+        limit_idleness(engine.sync_engine)
     return engine
 
 
@@ -137,7 +147,7 @@ def migrate(url: str, revision: str = "head", *, patience_seconds: float = 60.0)
 
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-    engine = sync_engine(url, poolclass=NullPool)
+    engine = sync_engine(url, patient=True, poolclass=NullPool)
     try:
         with engine.begin() as conn:
             conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})

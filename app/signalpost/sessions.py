@@ -1,4 +1,4 @@
-"""Sessions of busy connections: what is asked often is planned once, and none holds locks for ever.
+"""Sessions: none holds locks for ever, and on busy ones what is asked often is planned once.
 
 Planning a claim or a record anew costs about as much as running it. Two things must not happen:
 
@@ -20,7 +20,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
 
-__all__ = ["IDLE_SECONDS", "PLAN_SECONDS", "PREPARE_AFTER", "is_lock_timeout", "settle_on"]
+__all__ = [
+    "IDLE_SECONDS",
+    "PLAN_SECONDS",
+    "PREPARE_AFTER",
+    "is_lock_timeout",
+    "limit_idleness",
+    "settle_on",
+]
 
 PREPARE_AFTER = 2
 """A statement that a connection has run so often is prepared at the next time."""
@@ -31,6 +38,20 @@ IDLE_SECONDS = 10
 """The server ends a session of which it hears nothing for so long within a transaction."""
 
 _PLANNED = "signalpost_planned"
+
+
+def limit_idleness(engine: Engine) -> None:
+    """Let the server end an engine's sessions that fall silent within a transaction.
+
+    Args:
+        engine: before its first connection. Its driver is psycopg. Sessions behind a pooler stay
+            as they are.
+    """
+
+    def connected(connection: Any, _: object) -> None:
+        _settled(connection, getattr(connection, "driver_connection", connection))
+
+    event.listen(engine, "connect", connected)
 
 
 def settle_on(engine: Engine, *, steady: Callable[[], float] = monotonic) -> None:

@@ -152,16 +152,24 @@ def test_a_prepared_statement_outlives_a_migration(database_url: str, engine: En
 
 
 async def test_a_machine_that_vanished_holds_no_lock_for_long(database_url: str) -> None:
-    """The server ends a busy session's transaction that nobody goes on with."""
+    """The server ends a session's transaction that nobody goes on with."""
     engine = database.sync_engine(database_url, busy=True)
     plain = database.sync_engine(database_url)
+    alike = database.async_engine(database_url)
+    patient = database.sync_engine(database_url, patient=True)
     asked = text("SHOW idle_in_transaction_session_timeout")
     with engine.connect() as connection:
         assert connection.execute(asked).scalar_one() == f"{IDLE_SECONDS}s"
         connection.rollback()
         assert connection.execute(asked).scalar_one() == f"{IDLE_SECONDS}s"
     with plain.connect() as connection:
+        assert connection.execute(asked).scalar_one() == f"{IDLE_SECONDS}s"
+    async with alike.connect() as connecting:
+        assert (await connecting.execute(asked)).scalar_one() == f"{IDLE_SECONDS}s"
+    await alike.dispose()
+    with patient.connect() as connection:
         assert connection.execute(asked).scalar_one() == "0"
+    patient.dispose()
     lost = engine.connect()
     lost.execute(text("SET idle_in_transaction_session_timeout = '50ms'"))
     lost.commit()

@@ -71,10 +71,12 @@ def skip(
         if endpoint is not None:
             get_endpoint(conn, endpoint)
         found = blocking(conn, wanted, endpoint=endpoint)
-        if not dry_run:
-            be_sure(len(found), "skipped", yes=yes)
+    if found and not dry_run:
+        # Outside a transaction, which a person must not keep open; what is let go is found anew.
+        be_sure(len(found), "skipped", yes=yes)
+        with transaction(settings) as conn:
             ids = [one.delivery_id for one in found]
-            found = let_go(conn, ids, actor=actor(), why=reason) if ids else []
+            found = let_go(conn, ids, actor=actor(), why=reason)
     if found and not dry_run:
         broker = Broker(settings.redis_url)
         broker.ring()
