@@ -54,7 +54,7 @@ async def test_a_held_endpoint_delays_nobody_elses_records(
             )
             for claim in taken
         ]
-        begun = []
+        begun: list[object] = []
         db = database.async_engine(database_url)
 
         async def commit(work: Callable[[Connection], Result]) -> Result:
