@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from signalpost.broker import Announcement, Broker
+from signalpost.database import is_lock_timeout
 from signalpost.models import (
     AlertRow,
     AttemptRow,
@@ -17,6 +19,8 @@ from signalpost.models import (
     SignalRow,
     WorkerRow,
 )
+
+Result = TypeVar("Result")
 
 
 def add_endpoint(connection: Connection, **values: Any) -> int:
@@ -99,6 +103,20 @@ def mark_alert_sent(connection: Connection, alert_id: int) -> None:
         .where(AlertRow.id == alert_id)
         .values(sent_at=text("clock_timestamp()"), receipt="1")
     )
+
+
+def insisting(connection: Connection, act: Callable[[Connection], Result]) -> Result:
+    """What `act` does in a transaction, begun again where a lock is not to be had within a moment.
+
+    As workers do it; to be called where nothing is uncommitted yet.
+    """
+    while True:
+        try:
+            return act(connection)
+        except DBAPIError as trouble:
+            connection.rollback()
+            if not is_lock_timeout(trouble):
+                raise
 
 
 def announce(broker: Broker, delivery_id: UUID) -> bool:

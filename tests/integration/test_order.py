@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -355,14 +356,18 @@ class Crowd:
         while not self.done.is_set():
             with self.engine.begin() as connection:
                 placing.place_new(connection, limit=50)
-            with self.engine.begin() as connection:
-                found = claims.claim_due(connection, worker_id=UUID(int=seed), limit=5).claims
+            with self.engine.connect() as connection:
+                look = partial(claims.claim_due, worker_id=UUID(int=seed), limit=5)
+                found = rows.insisting(connection, look).claims
+                connection.commit()
             with self._guard:
                 for claim in found:
                     self.claimed[claim.instrument].append(claim.delivery_id)
             for claim in found:
-                with self.engine.begin() as connection:
-                    end(connection, claim, chance.choice(["delivered", "dead", "retry"]))
+                how = chance.choice(["delivered", "dead", "retry"])
+                with self.engine.connect() as connection:
+                    rows.insisting(connection, partial(end, claim=claim, how=how))
+                    connection.commit()
 
     def disturb(self, seed: int) -> None:
         chance = random.Random(seed)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
@@ -231,7 +232,7 @@ class Storm:
         with self.engine.connect() as connection:
             placing.place_new(connection, limit=50)
             self.commit_late(connection, chance)
-            found = claim(connection)
+            found = rows.insisting(connection, claim)
             connection.commit()
             for one in found:
                 self._begun(one)
@@ -239,11 +240,12 @@ class Storm:
                 how = chance.choice(["delivered", "delivered", "dead", "retry", "lost"])
                 with self.guard:
                     del self.under_way[one.ordering_key]
-                end(connection, one, "retry" if how == "lost" else how)
+                kind = "retry" if how == "lost" else how
+                rows.insisting(connection, partial(end, claim=one, how=kind))
                 self.commit_late(connection, chance)
                 if how == "lost":
                     # The worker lives after all, and has news of its old claim.
-                    end(connection, one, "dead")
+                    rows.insisting(connection, partial(end, claim=one, how="dead"))
                     connection.commit()
 
     def _begun(self, one: Claim) -> None:
