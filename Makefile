@@ -5,7 +5,7 @@ ARGS   ?=
 
 # What `make cover` asks of branch coverage, and how many processes it runs on.
 COVERAGE_MIN ?= 90
-JOBS         ?= 4
+JOBS         ?= 3
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
