@@ -75,7 +75,9 @@ class Rounds:
         fewer = self._gate.refreshed(standing.pauses, asked_at=asked_at)
         if fewer or standing.probing:
             self._sweeps.look(0.0)
-        if fewer or self._unparking:
+        # Kept before it is tried: one that fails is tried again, though nothing is news by then.
+        self._unparking = self._unparking or fewer
+        if self._unparking:
             self._unparking = await self._outbox.unpark() > 0
             if self._unparking:
                 self._sweeps.look(0.0)

@@ -16,8 +16,11 @@ from sqlalchemy import Connection, Engine, text
 
 from signalpost.clock import Clocks, steady_seconds
 from signalpost.core.outcomes import Answer, Phase
+from signalpost.core.pausing import Pause
 from signalpost.engine import Engine as DeliveryEngine
 from signalpost.engine_thread import EngineThread
+from signalpost.outbox import Outbox
+from signalpost.repository import pauses
 from signalpost.repository.recorded import Recorded
 from tests import receivers, rows
 from tests.engines import BOX, SEALED, engine_rig
@@ -58,6 +61,45 @@ async def test_an_unforeseen_error_ends_no_loop(engine: Engine, database_url: st
                 rows.add_delivery(connection, expires_at=past)
             await until(partial(expired, engine, count), seconds=5)
     assert failures == []
+
+
+class _FailsToUnpark(Outbox):
+    """Its first try to take back what a pause had put aside fails."""
+
+    failed = False
+
+    async def unpark(self) -> int:
+        if not type(self).failed:
+            type(self).failed = True
+            raise TimeoutError
+        return await super().unpark()
+
+
+async def test_what_a_pause_has_put_aside_comes_back_though_the_first_try_failed(
+    engine: Engine, database_url: str
+) -> None:
+    """The next look at the pauses tries again, though the resume is no news to it any more."""
+    what = Pause("producer", "tests")
+    names = {"named": "tests", "actor": "tests", "why": ""}
+    async with (
+        receivers.receiver() as receiver,
+        engine_rig(database_url, start=False, outbox_of=_FailsToUnpark) as rig,
+    ):
+        with engine.begin() as connection:
+            pauses.pause(connection, what, **names)
+            desk = rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED)
+            rows.add_delivery(connection, endpoint_id=desk)
+        await rig.engine.vigil.renew()
+        _FailsToUnpark.failed = True
+        await rig.engine._rounds.refresh_gate()
+        await rig.engine.drain()
+        with engine.begin() as connection:
+            assert pauses.resume(connection, what, **names)
+        _FailsToUnpark.failed = False
+        with pytest.raises(TimeoutError):
+            await rig.engine._rounds.refresh_gate()
+        await rig.engine._rounds.refresh_gate()
+        await receiver.wait_for(1)
 
 
 async def test_a_database_that_is_away_fills_no_log(

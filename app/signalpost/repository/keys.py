@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-__all__ = ["BUT", "GIVEN", "HEAD", "Key", "columns", "lock_keys", "lock_keys_of", "take_keys"]
+__all__ = ["BUT", "GIVEN", "UNHINDERED", "Key", "columns", "lock_keys", "lock_keys_of", "take_keys"]
 
 Key = tuple[int, str]
 """An endpoint's id and an ordering key."""
@@ -23,8 +23,16 @@ BUT = f"""AND NOT EXISTS (
     SELECT FROM {GIVEN} WHERE k.endpoint_id = d.endpoint_id AND k.ordering_key = d.ordering_key)"""
 """What belongs to none of the given keys, of deliveries `d`."""
 
-HEAD = """h.ordered AND (h.status = 'sending' OR (h.status = 'pending' AND h.held IS NULL))"""
-"""The one delivery `h` of a key that may be claimed or is under way."""
+# One is the key's head: it may be claimed, or is under way. Or a dead one blocks it.
+UNHINDERED = """NOT EXISTS (
+        SELECT FROM signalpost.deliveries h
+        WHERE h.endpoint_id = k.endpoint_id AND h.ordering_key = k.ordering_key
+          AND h.ordered AND (h.status = 'sending' OR (h.status = 'pending' AND h.held IS NULL)))
+      AND NOT EXISTS (
+        SELECT FROM signalpost.deliveries b
+        JOIN signalpost.endpoints e ON e.id = b.endpoint_id AND e.on_dead = 'block'
+        WHERE b.id = o.blocked_by AND b.status = 'dead')"""
+"""Whether the next of a key `k` may go, whose row is `o`."""
 
 _KEYS_OF = text("""
 SELECT DISTINCT endpoint_id, ordering_key FROM signalpost.deliveries

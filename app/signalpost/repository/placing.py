@@ -24,7 +24,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from signalpost.repository.keys import BUT, GIVEN, HEAD, Key, columns, take_keys
+from signalpost.repository.keys import BUT, GIVEN, UNHINDERED, Key, columns, take_keys
 
 __all__ = ["Placed", "place_new", "promote"]
 
@@ -52,13 +52,7 @@ WITH next AS MATERIALIZED (
         LIMIT 1
     ) n
     WHERE n.held <> 'superseding'
-      AND NOT EXISTS (
-        SELECT FROM signalpost.deliveries h
-        WHERE h.endpoint_id = k.endpoint_id AND h.ordering_key = k.ordering_key AND {HEAD})
-      AND NOT EXISTS (
-        SELECT FROM signalpost.deliveries b
-        JOIN signalpost.endpoints e ON e.id = b.endpoint_id AND e.on_dead = 'block'
-        WHERE b.id = o.blocked_by AND b.status = 'dead')
+      AND {UNHINDERED}
 ), moved AS (
     UPDATE signalpost.deliveries d SET held = NULL
     FROM next

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row, TextClause, text
 
 from signalpost.core.lifecycle import MIN_LIFE_SECONDS
 from signalpost.core.shares import Quota
-from signalpost.repository.keys import Key, columns
+from signalpost.repository.keys import BUT, Key, columns
 from signalpost.repository.looking import NOW, READY, Look
 from signalpost.repository.pacing import AHEAD, PACE, RATE_BURST
 
@@ -44,7 +44,7 @@ are."""
 LIFE_OVER = f"""
     COALESCE(d.expires_at <= {NOW} + make_interval(secs => {MIN_LIFE_SECONDS}), false)"""
 
-_GIVEN = """unnest(CAST(:endpoint_ids AS bigint[]), CAST(:highs AS int[]), CAST(:normals AS int[]),
+_GIVEN = """unnest(CAST(:asked_ids AS bigint[]), CAST(:highs AS int[]), CAST(:normals AS int[]),
             CAST(:governed AS bool[]))
         WITH ORDINALITY AS p (endpoint_id, high, normal, governed, place)"""
 
@@ -83,12 +83,6 @@ _NONE_BEFORE = """
         WHERE o.endpoint_id = d.endpoint_id AND o.ordering_key = d.ordering_key
           AND o.status IN ('pending', 'sending') AND o.position < d.position))"""
 
-_BUT = """
-    AND NOT EXISTS (
-        SELECT FROM unnest(CAST(:but_endpoints AS bigint[]), CAST(:but_keys AS text[]))
-            AS but (endpoint_id, ordering_key)
-        WHERE but.endpoint_id = d.endpoint_id AND but.ordering_key = d.ordering_key)"""
-
 _PAUSED = """EXISTS (
         SELECT FROM signalpost.signals ps JOIN signalpost.pauses pp
         ON (pp.scope = 'producer' AND pp.value = ps.producer_id)
@@ -99,7 +93,7 @@ _PAUSED = """EXISTS (
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What a statement must see to. It is planned anew each time, so it has no part for nothing.
+    """What a statement must see to; what there is nothing of has no part in it, and costs nothing.
 
     ``ordered``: there are ordering keys; one that came since the look is left to the next claim.
     ``but``: some of them are known to be held by somebody.
@@ -132,7 +126,7 @@ def _lane(name: str, shape: _Shape, *, high: bool, quota: str, limit: str) -> st
         FROM signalpost.deliveries d
         WHERE d.endpoint_id = plan.endpoint_id AND d.priority = {int(high)} AND {shape.ready}
           AND d.next_attempt_at <= {NOW} - make_interval(secs => :overdue_seconds)
-          {_NONE_BEFORE if high else ""}{_BUT if shape.but else ""}
+          {_NONE_BEFORE if high else ""} {BUT if shape.but else ""}
         ORDER BY d.next_attempt_at
         LIMIT {quota}
         FOR UPDATE OF d SKIP LOCKED
@@ -270,7 +264,7 @@ def take(
     is looked at.
     """
     values: dict[str, Any] = {
-        "endpoint_ids": [quota.endpoint_id for quota in quotas],
+        "asked_ids": [quota.endpoint_id for quota in quotas],
         "highs": [quota.high for quota in quotas],
         "normals": [quota.normal for quota in quotas],
         "governed": [quota.governed for quota in quotas],
@@ -279,9 +273,7 @@ def take(
     }
     if ids is None:
         values |= {"limit": limit, "overdue_seconds": overdue_seconds}
-        if but:
-            given = columns(but)
-            values |= {"but_endpoints": given["endpoint_ids"], "but_keys": given["ordering_keys"]}
+        values |= columns(but) if but else {}
     else:
         values["ids"] = list(ids)
     shape = _Shape(

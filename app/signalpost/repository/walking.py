@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from signalpost.repository.keys import HEAD, Key
+from signalpost.repository.keys import UNHINDERED, Key
 
 __all__ = ["START", "Step", "find_stuck"]
 
@@ -37,13 +37,7 @@ WITH RECURSIVE walked AS (
     LEFT JOIN signalpost.orderings o
         ON o.endpoint_id = k.endpoint_id AND o.ordering_key = k.ordering_key
     WHERE d.status = 'pending' AND d.held = 'behind'
-      AND NOT EXISTS (
-        SELECT FROM signalpost.deliveries h
-        WHERE h.endpoint_id = k.endpoint_id AND h.ordering_key = k.ordering_key AND {HEAD})
-      AND NOT EXISTS (
-        SELECT FROM signalpost.deliveries b
-        JOIN signalpost.endpoints e ON e.id = b.endpoint_id AND e.on_dead = 'block'
-        WHERE b.id = o.blocked_by AND b.status = 'dead')
+      AND {UNHINDERED}
     FOR UPDATE OF d SKIP LOCKED
 ), stuck AS (
     UPDATE signalpost.deliveries d SET held = 'new' FROM free WHERE d.id = free.id

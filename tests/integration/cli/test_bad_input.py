@@ -170,6 +170,9 @@ TABLE: dict[str, Bad] = {
     "newer schema to work": Bad(
         WORKER, NEWER, INSTALL, more={"DATABASE_URL": "{newer}"}, process=True
     ),
+    "older schema to work": Bad(
+        WORKER, "this release needs", MIGRATE, more={"DATABASE_URL": "{older}"}, process=True
+    ),
     # Redis.
     "wrong Redis password": Bad(
         WORKER,
@@ -335,15 +338,20 @@ def places(
     with (
         cloned(postgres_server, "template1") as bare,
         cloned(postgres_server, migrated_template) as newer,
+        cloned(postgres_server, migrated_template) as older,
         socket.create_server(("127.0.0.1", 0)) as taken,
         socket.socket() as closed,
     ):
         closed.bind(("127.0.0.1", 0))
-        with psycopg.connect(newer, autocommit=True) as connection:
-            connection.execute("UPDATE signalpost.alembic_version SET version_num = '9999'")
+        for url, revision in ((newer, "9999"), (older, "0007")):
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(
+                    "UPDATE signalpost.alembic_version SET version_num = %s", [revision]
+                )
         yield {
             "bare": bare,
             "newer": newer,
+            "older": older,
             "nobody": f"postgresql://u:{PRIVATE}@127.0.0.1:{closed.getsockname()[1]}/x",
             "another_password": f"{head.rpartition(':')[0]}:{PRIVATE}@{tail}",
             "no_database": f"{good.rpartition('/')[0]}/nowhere",
@@ -420,6 +428,7 @@ def written(operator: Operator, places: Mapping[str, str]) -> dict[str, object]:
             ("outbox", operator.environment["DATABASE_URL"]),
             ("bare", places["bare"]),
             ("newer", places["newer"]),
+            ("older", places["older"]),
         )
     }
     for name in ("new_folder", "old_folder", "bereft_folder", "damaged_folder"):
