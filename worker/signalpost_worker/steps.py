@@ -6,11 +6,12 @@ from typing import Any, Protocol
 
 from celery import Celery, bootsteps
 from celery.platforms import EX_FAILURE, EX_OK
-from celery.signals import beat_init, worker_shutting_down
+from celery.signals import beat_init, worker_ready, worker_shutting_down
 from celery.worker import state
 
 from signalpost.broker import ALERTS_QUEUE, DELIVER_QUEUE, DRAIN_QUEUE, QUEUES
 from signalpost.errors import SignalpostError
+from signalpost_worker import collector
 from signalpost_worker.runtime import Runtime
 
 
@@ -156,5 +157,9 @@ def install(app: Celery, runtime: Runtime) -> None:
         except SignalpostError as error:
             raise SystemExit(f"signalpost: {error}") from None
 
+    def ready(**_: Any) -> None:
+        collector.settle()
+
+    worker_ready.connect(ready, weak=False)
     worker_shutting_down.connect(shutting_down, weak=False)
     beat_init.connect(beating, weak=False)
