@@ -14,6 +14,10 @@ SILENCE_SECONDS = 10.0
 """A worker that has not renewed for this long loses its claims; more than the lease, so that it
 has stopped by itself before."""
 CLOCK_TOLERANCE_SECONDS = 1.0
+_NEVER = "the lease has never been renewed"
+
+
+_BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def steady_seconds() -> float:
@@ -21,8 +25,7 @@ def steady_seconds() -> float:
 
     A laptop that wakes up must see that its lease ran out, which Linux' CLOCK_MONOTONIC hides.
     """
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
 
 def wall_clock() -> datetime:
@@ -91,8 +94,7 @@ class Lease:
     def now(self) -> datetime:
         """Return database time now, never behind it by more than clock drift between renewals."""
         if self._database_origin is None:
-            msg = "the lease has never been renewed"
-            raise RuntimeError(msg)
+            raise RuntimeError(_NEVER)
         return self._database_origin + timedelta(seconds=self._clocks.steady())
 
     def wall(self) -> datetime:
@@ -120,7 +122,7 @@ class Lease:
         """
         if self._database_origin is None:
             return 0.0
-        ahead = (self._clocks.wall() - self.now()).total_seconds()
+        ahead = self._seconds_to(self._clocks.wall(), self._database_origin)
         return max(ahead, -ahead - self._round_trip, 0.0)
 
     @property
@@ -142,4 +144,13 @@ class Lease:
 
     def life_seconds(self, expires_at: datetime | None) -> float | None:
         """Return what is left of a life, in seconds; None for one that never ends."""
-        return None if expires_at is None else (expires_at - self.now()).total_seconds()
+        if expires_at is None:
+            return None
+        if self._database_origin is None:
+            raise RuntimeError(_NEVER)
+        return self._seconds_to(expires_at, self._database_origin)
+
+    def _seconds_to(self, moment: datetime, origin: datetime) -> float:
+        # Not by way of `now()`: this is asked four times for each request, and a moment made only to
+        # be taken away again is dear.
+        return (moment - origin).total_seconds() - self._clocks.steady()

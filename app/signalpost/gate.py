@@ -41,6 +41,8 @@ class Gate:
         """Why no first byte of a claim may be written now, if it may not."""
         if not self.knows(claimed_at):
             return Failure.STALE
+        if not self._pauses:
+            return None
         held = any(
             pause.holds(
                 producer_id=claim.producer_id,

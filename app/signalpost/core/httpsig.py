@@ -36,6 +36,10 @@ COVERED = (
 SEQUENCE = "x-signalpost-sequence"
 """Covered besides, where the request carries it."""
 
+# What is the same for each request, made once.
+_PLAIN = " ".join(f'"{name}"' for name in COVERED)
+_NUMBERED = f'{_PLAIN} "{SEQUENCE}"'
+
 _OUR_LABELS = re.compile(r"signalpost(?:-previous(?:-[2-9])?)?")
 _FIELD_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _DERIVED = frozenset(COVERED[:4])
@@ -69,9 +73,11 @@ def sign_http(
     values["@authority"] = outgoing.authority.lower()
     values["@path"] = outgoing.raw_path or "/"
     values["@query"] = "?" + outgoing.query
-    covered = COVERED if outgoing.sequence is None else (*COVERED, SEQUENCE)
-    lines = "".join(f'"{name}": {values[name]}\n' for name in covered)
-    components = " ".join(f'"{name}"' for name in covered)
+    lines = "".join([f'"{name}": {values[name]}\n' for name in COVERED])
+    components = _PLAIN
+    if outgoing.sequence is not None:
+        lines += f'"{SEQUENCE}": {values[SEQUENCE]}\n'
+        components = _NUMBERED
     created = int(outgoing.timestamp.timestamp())
     inputs, signatures = [], []
     for number, (key, key_id) in enumerate(zip(keys, key_ids, strict=True)):
