@@ -151,6 +151,6 @@ class Lease:
         return self._seconds_to(expires_at, self._database_origin)
 
     def _seconds_to(self, moment: datetime, origin: datetime) -> float:
-        # Not by way of `now()`: this is asked four times for each request, and a moment made only to
-        # be taken away again is dear.
+        # Not by way of `now()`: a moment made only to be taken away again is dear, and this is
+        # asked four times for each request.
         return (moment - origin).total_seconds() - self._clocks.steady()
