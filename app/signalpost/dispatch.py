@@ -22,7 +22,7 @@ from signalpost.policies import policy_of
 from signalpost.repository.claimed import Claim
 from signalpost.repository.recorded import Record, Recorded
 from signalpost.secretbox import SecretBox
-from signalpost.sender import Parcel, Progress, Sender
+from signalpost.sender import EXCERPT_BYTES, Gathered, Parcel, Progress, Sender
 from signalpost.settings import Settings
 from signalpost.signer import Signer
 from signalpost.window import Loads
@@ -45,6 +45,7 @@ class Flight:
     claimed_at: float
     """Steady seconds, before its claim was sent."""
     progress: Progress = field(default_factory=Progress)
+    gathered: Gathered = field(default_factory=Gathered)
     task: asyncio.Task[object] | None = None
     aborted: Failure | None = None
     recording: bool = False
@@ -158,7 +159,18 @@ class Dispatcher:
                 place(error),
             )
             failure, detail = Failure.INTERNAL, type(error).__name__
-        return Answer(flight.progress.phase, self._lease.steady - began, None, failure, detail)
+        # A status that has come is the receiver's word, whatever ended the attempt behind it.
+        came = flight.gathered
+        return Answer(
+            phase=flight.progress.phase,
+            duration_seconds=self._lease.steady - began,
+            status_code=came.status_code,
+            failure=failure,
+            detail=detail,
+            retry_after=came.retry_after,
+            date=came.date,
+            excerpt=bytes(came.excerpt[:EXCERPT_BYTES]),
+        )
 
     async def _send(self, flight: Flight) -> Answer:
         claim = flight.claim
@@ -185,7 +197,7 @@ class Dispatcher:
             timeout_seconds=timeout if life is None else min(timeout, life),
             last_check=lambda: self._last_check(flight),
         )
-        return await self._sender.send(parcel, progress=flight.progress)
+        return await self._sender.send(parcel, flight.progress, flight.gathered)
 
     def _last_check(self, flight: Flight) -> Failure | None:
         life = self._lease.life_seconds(flight.claim.expires_at)

@@ -20,7 +20,7 @@ from signalpost.transport.failures import UNSENT, failed
 from signalpost.transport.opening import refuse_disguise
 from signalpost.transport.progress import LastCheck, Progress
 
-__all__ = ["EXCERPT_BYTES", "LastCheck", "Parcel", "Progress", "Sender"]
+__all__ = ["EXCERPT_BYTES", "Gathered", "LastCheck", "Parcel", "Progress", "Sender"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Parcel:
 
 
 @dataclass(slots=True)
-class _Gathered:
+class Gathered:
     """What has come back so far; kept also when the rest never comes."""
 
     status_code: int | None = None
@@ -78,20 +78,26 @@ class Sender:
         self._monotonic = monotonic
         self._exact = getattr(transport, "reports_progress", False)
 
-    async def send(self, parcel: Parcel, progress: Progress | None = None) -> Answer:
+    async def send(
+        self,
+        parcel: Parcel,
+        progress: Progress | None = None,
+        gathered: Gathered | None = None,
+    ) -> Answer:
         """Make one attempt.
 
         Args:
             parcel: what to send.
             progress: filled in as the attempt goes; readable at any time, after a cancellation too.
+            gathered: filled in likewise.
 
         Returns:
             What came back. Raises nothing but asyncio.CancelledError, after which `progress` tells
-            how far the attempt had got.
+            how far the attempt had got, and `gathered` what had come back.
         """
         progress = progress or Progress()
         progress.last_check = parcel.last_check
-        gathered = _Gathered()
+        gathered = gathered or Gathered()
         failure, detail = None, ""
         started = self._monotonic()
         try:
@@ -122,7 +128,7 @@ class Sender:
         """Drop the transport's connections."""
         await self._transport.aclose()
 
-    async def _exchange(self, parcel: Parcel, progress: Progress, gathered: _Gathered) -> None:
+    async def _exchange(self, parcel: Parcel, progress: Progress, gathered: Gathered) -> None:
         response = await self._transport.handle_async_request(_request(parcel, progress))
         # The stream itself: the response's own iterators decode, and count what they decode.
         stream = cast("httpx.AsyncByteStream", response.stream)

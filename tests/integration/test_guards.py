@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
-from signalpost.core.outcomes import Failure
+from signalpost.core.outcomes import Failure, Phase
 from signalpost.repository import liveness
 from tests import rows
 from tests.engines import SEALED, engine_rig
@@ -70,6 +70,49 @@ async def test_an_answer_that_is_being_recorded_is_not_cut(
     holder.close()
     with engine.connect() as connection:
         assert [row["outcome"] for row in rows.attempts(connection, delivery_id)] == ["delivered"]
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome", "answer"),
+    [
+        (b"200 OK\r\n", "delivered", 200),
+        (b"429 Slow\r\nRetry-After: 100\r\n", "retry", 429),
+        (b"410 Gone\r\n", "gone", 410),
+    ],
+)
+async def test_a_status_that_came_outlives_the_cut_of_its_body(
+    engine: Engine, database_url: str, said: bytes, outcome: str, answer: int
+) -> None:
+    """An attempt that the shutdown cuts while the body drips is recorded as what the status says.
+
+    As an unknown one, what was delivered would be sent again, and a refusal taken for a maybe.
+    """
+
+    async def drips(talk: Conversation) -> None:
+        await talk.request()
+        await talk.say(b"HTTP/1.1 " + said + b"Content-Length: 9\r\n\r\nhalf")
+        await talk.gone()
+
+    async with RawReceiver(drips) as receiver, engine_rig(database_url, start=False) as rig:
+        with engine.begin() as connection:
+            endpoint_id = rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED)
+            delivery_id = rows.add_delivery(connection, endpoint_id=endpoint_id)
+        await rig.engine.start()
+        going = asyncio.create_task(rig.engine.deliver(delivery_id))
+        await until(
+            lambda: any(
+                flight.progress.phase is Phase.BODY and flight.gathered.excerpt
+                for flight in rig.dispatcher.flights.values()
+            ),
+            seconds=20,
+        )
+        rig.engine.abort_flights()
+        report = await going
+    with engine.connect() as connection:
+        (attempt,) = rows.attempts(connection, delivery_id)
+    assert (attempt["outcome"], attempt["status_code"]) == (outcome, answer)
+    assert bytes(attempt["excerpt"]) == b"half"
+    assert ((report.retry_in_seconds or 0) > 90) == (answer == 429)
 
 
 async def test_a_record_waits_out_a_long_outage(
