@@ -16,7 +16,7 @@ from signalpost.core.outcomes import Answer, Failure, Phase, classify, retry_aft
 from signalpost.errors import EndpointError, RecordHeld, SecretError
 from signalpost.gate import Gate
 from signalpost.grouping import Grouped
-from signalpost.logs import place, speak_of
+from signalpost.logs import Seldom, place, speak_of
 from signalpost.outbox import Outbox
 from signalpost.policies import policy_of
 from signalpost.repository.claimed import Claim
@@ -125,11 +125,14 @@ class Dispatcher:
         return self.tell(claim, item, recorded)
 
     async def _record(self, item: Record) -> Recorded | None:
+        seldom: Seldom | None = None
         while True:
             try:
                 return await self._records.put(item)
             except RecordHeld as held:
-                logger.warning("not recorded yet: %s", held)
+                seldom = seldom or Seldom()
+                if seldom.lets(self._lease.steady):
+                    logger.warning("not recorded yet: %s", held)
                 await asyncio.sleep(HELD_LOOK_SECONDS)
 
     def tell(self, claim: Claim, item: Record, recorded: Recorded | None) -> reports.Report:

@@ -57,8 +57,15 @@ class Engine:
         self._dispatcher = dispatcher
         self._lease = lease
         self._enabled = enabled
+        self._announce_alerts = announce_alerts
         self._shutdown_seconds = shutdown_seconds
-        self.vigil = Vigil(outbox=outbox, lease=lease, dispatcher=dispatcher)
+        self.vigil = Vigil(
+            outbox=outbox,
+            lease=lease,
+            dispatcher=dispatcher,
+            heard=self._hear_of_lost,
+            back=lambda: self.look(0.0),
+        )
         self._window = Window(window_size, reserved=window_size // RESERVED_PART)
         self._holder = Holder(
             outbox=outbox,
@@ -160,6 +167,15 @@ class Engine:
     def set_timer(self, report: Report) -> None:
         """Try again in time what nobody else will: a retry recorded outside ``deliver``."""
         self._timers.set(report)
+
+    def _hear_of_lost(self, report: Report) -> None:
+        """See to what follows a lost claim, as nobody waits for its report."""
+        self.set_timer(report)
+        if report.makes_room:
+            self.look(0.0)
+        alerts = [*report.notices, *([] if report.alert_id is None else [report.alert_id])]
+        if alerts:
+            self._announce_alerts(alerts)
 
     def begin_shutdown(self) -> None:
         """Claim nothing more; give what is in flight until the deadline."""

@@ -39,6 +39,7 @@ class Holder:
         self._look = look
         self._announce_alerts = announce_alerts
         self._placing = False
+        self._place_again = False
         self._in_vain = 0
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -62,9 +63,12 @@ class Holder:
             self._in_vain = 0
         if claimed.key_held:
             self._look_for_held_keys()
-        if claimed.unplaced and not self._placing:
-            self._placing = True
-            self.spawn(self._place())
+        if claimed.unplaced:
+            # The placing under way may have looked before this was there.
+            self._place_again = self._placing
+            if not self._placing:
+                self._placing = True
+                self.spawn(self._place())
         return flights
 
     async def _place(self) -> None:
@@ -81,6 +85,10 @@ class Holder:
             self._look(0.0)
         elif placed.left:
             self._look_for_held_keys()
+        if self._place_again and not self._placing:
+            self._place_again = False
+            self._placing = True
+            self.spawn(self._place())
 
     def _look_for_held_keys(self) -> None:
         wait = min(KEY_HELD_SECONDS * 2.0**self._in_vain, KEY_HELD_CAP_SECONDS)

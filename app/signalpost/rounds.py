@@ -46,9 +46,10 @@ class Rounds:
         self._walk: Key = START
         self._expiring = True
 
-    def start(self) -> list[asyncio.Task[None]]:
-        """Begin them all; whoever ends the engine cancels these tasks."""
-        rounds: Sequence[tuple[Callable[[], Awaitable[None]], float]] = (
+    @property
+    def looks(self) -> Sequence[tuple[Callable[[], Awaitable[None]], float]]:
+        """What is looked at beside the lease, and every how many seconds, each in its own loop."""
+        return (
             (self._vigil.cut_lapsed, LAPSE_LOOK_SECONDS),
             (self._vigil.warn_of_clock, RENEW_EVERY_SECONDS),
             (self._vigil.end_unheld_claims, RENEW_EVERY_SECONDS),
@@ -57,11 +58,15 @@ class Rounds:
             (self._sweeps.rescue, LOOK_EVERY_SECONDS),
             (self.refresh_gate, REFRESH_EVERY_SECONDS),
             (self._walk_keys, LOOK_EVERY_SECONDS),
-            (self._sweep_up, SWEEP_UP_SECONDS),
+            (self._let_stuck_go, SWEEP_UP_SECONDS),
+            (self._tell_long_open, SWEEP_UP_SECONDS),
         )
+
+    def start(self) -> list[asyncio.Task[None]]:
+        """Begin them all; whoever ends the engine cancels these tasks."""
         return [
             asyncio.create_task(self._vigil.keep_renewing()),
-            *(asyncio.create_task(self._for_ever(look, every)) for look, every in rounds),
+            *(asyncio.create_task(self._for_ever(look, every)) for look, every in self.looks),
         ]
 
     def stop_expiring(self) -> None:
@@ -90,11 +95,14 @@ class Rounds:
             logger.error("%d ordering keys waited for nobody; they go on", step.stuck)
             self._sweeps.look(0.0)
 
-    async def _sweep_up(self) -> None:
-        """The nets under resume and supersede, and the alerts of breakers that stay open."""
+    async def _let_stuck_go(self) -> None:
+        """The nets under resume and supersede."""
         self._unparking = True
         if await self._outbox.let_stuck_go():
             self._sweeps.look(0.0)
+
+    async def _tell_long_open(self) -> None:
+        """The alerts of breakers that stay open."""
         alerts = await self._outbox.tell_long_open()
         if alerts:
             self._announce_alerts(alerts)

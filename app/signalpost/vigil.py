@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from uuid import UUID
 
 from signalpost.clock import RENEW_EVERY_SECONDS, SILENCE_SECONDS, Lease
@@ -13,6 +14,7 @@ from signalpost.dispatch import Dispatcher, subject_of
 from signalpost.errors import RecordHeld
 from signalpost.logs import place
 from signalpost.outbox import Outbox
+from signalpost.reports import Report
 from signalpost.repository.claimed import Claim
 from signalpost.repository.recorded import Record
 
@@ -25,7 +27,18 @@ LAPSE_LOOK_SECONDS = 0.25
 class Vigil:
     """Keeps one worker's lease, and its eye on the claims of the silent."""
 
-    def __init__(self, *, outbox: Outbox, lease: Lease, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        lease: Lease,
+        dispatcher: Dispatcher,
+        heard: Callable[[Report], None],
+        back: Callable[[], None],
+    ) -> None:
+        """``heard``: of each claim ended as lost; ``back``: a lease that had lapsed holds again."""
+        self._heard = heard
+        self._back = back
         self._outbox = outbox
         self._lease = lease
         self._dispatcher = dispatcher
@@ -62,7 +75,11 @@ class Vigil:
         if self._away:
             logger.warning("the database is back")
         self._away = False
+        lapsed = self._lease.renewed_seconds_ago is not None and not self._lease.fresh
         self._lease.renewed(sent_at=sent_at, database_now=database_now)
+        if lapsed and self._lease.fresh:
+            # Messages that came meanwhile are used up, and nothing was claimed for them.
+            self._back()
         return True
 
     async def cut_lapsed(self) -> None:
@@ -88,7 +105,7 @@ class Vigil:
 
         taken = await self._outbox.take_back(judge, silence_seconds=SILENCE_SECONDS)
         for claim_id, recorded in taken.items():
-            self._dispatcher.tell(*judged[claim_id], recorded)
+            self._heard(self._dispatcher.tell(*judged[claim_id], recorded))
 
     async def warn_of_clock(self) -> None:
         """Tell the operator while this machine's clock is too far off to send anything."""
@@ -140,4 +157,4 @@ class Vigil:
                         extra={"facts": about},
                     )
                 else:
-                    self._dispatcher.tell(claim, item, ended)
+                    self._heard(self._dispatcher.tell(claim, item, ended))

@@ -28,7 +28,7 @@ from signalpost.alerts import (
 from signalpost.demo import telegram_standin
 from signalpost.demo.telegram_standin import TelegramStandIn
 from signalpost.models import AlertRow, AttemptRow, DeliveryRow
-from signalpost.repository import alerts, told
+from signalpost.repository import alerts, notices, told
 from signalpost.settings import Settings
 from signalpost.telegram import TelegramCourier
 from tests import rows
@@ -379,6 +379,20 @@ async def test_a_notice_without_a_delivery_is_sent(
         rows.add_alert(connection, kind="clock_off", details={"worker": "<b>", "seconds": "3.2"})
     assert [sent.receipt for sent in await send_due(db, courier)] == ["1"]
     assert "Details: worker <b>, seconds 3.2" in standin.messages[0].plain
+
+
+@pytest.mark.parametrize("kind", ["clock_off", "heartbeat"])
+def test_a_notice_of_a_clock_that_was_set_back_mutes_nothing(engine: Engine, kind: str) -> None:
+    """What was raised in what is now the future keeps no notice back until then."""
+    with engine.begin() as connection:
+        first = notices.raise_notice(connection, kind=kind)
+        assert first is not None
+        rows.mark_alert_sent(connection, first)
+        assert notices.raise_notice(connection, kind=kind) is None
+        assert notices.lately(connection, kind=kind, seconds=60.0)
+        connection.execute(text("UPDATE signalpost.alerts SET created_at = now() + interval '1 h'"))
+        assert not notices.lately(connection, kind=kind, seconds=60.0)
+        assert notices.raise_notice(connection, kind=kind) is not None
 
 
 async def test_nothing_private_is_told_or_logged(

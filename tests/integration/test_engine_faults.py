@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -19,9 +20,12 @@ from signalpost.core.outcomes import Answer, Phase
 from signalpost.core.pausing import Pause
 from signalpost.engine import Engine as DeliveryEngine
 from signalpost.engine_thread import EngineThread
+from signalpost.errors import RecordHeld
 from signalpost.outbox import Outbox
 from signalpost.repository import pauses
-from signalpost.repository.recorded import Recorded
+from signalpost.repository.claimed import Claimed
+from signalpost.repository.placing import Placed
+from signalpost.repository.recorded import Record, Recorded
 from tests import receivers, rows
 from tests.engines import BOX, SEALED, engine_rig
 from tests.proxy import Proxy
@@ -100,6 +104,146 @@ async def test_what_a_pause_has_put_aside_comes_back_though_the_first_try_failed
             await rig.engine._rounds.refresh_gate()
         await rig.engine._rounds.refresh_gate()
         await receiver.wait_for(1)
+
+
+class _FailsToLetGo(Outbox):
+    """Never lets go what is stuck."""
+
+    asked = 0
+
+    async def let_stuck_go(self) -> bool:
+        raise TimeoutError
+
+    async def tell_long_open(self) -> list[int]:
+        self.asked += 1
+        return await super().tell_long_open()
+
+
+async def test_a_look_that_always_fails_silences_no_other(
+    engine: Engine, database_url: str
+) -> None:
+    """Breakers that stay open are told though what is stuck can never be let go."""
+    failed = 0
+    async with engine_rig(database_url, start=False, outbox_of=_FailsToLetGo) as rig:
+        assert isinstance(rig.outbox, _FailsToLetGo)
+        await rig.engine.vigil.renew()
+        for look, _ in rig.engine._rounds.looks:
+            try:
+                await look()
+            except TimeoutError:
+                failed += 1
+    assert (failed, rig.outbox.asked) == (1, 1)
+
+
+class _HeldTwice(Outbox):
+    """Its first two records of an attempt wait for a row that somebody holds."""
+
+    held = 2
+
+    async def record(self, items: Sequence[Record]) -> list[Recorded | Exception | None]:
+        if self.held:
+            self.held -= 1
+            return [RecordHeld() for _ in items]
+        return await super().record(items)
+
+
+class _SlowToPlace(Outbox):
+    """Its first placing has looked, and lasts until it is let go on."""
+
+    def __init__(self, *args: Any, **values: Any) -> None:
+        super().__init__(*args, **values)
+        self.placed, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def place_new(self) -> Placed:
+        found = await super().place_new()
+        self.placed.set()
+        await self.go_on.wait()
+        return found
+
+
+async def test_a_held_record_is_said_once_however_often_it_is_tried(
+    engine: Engine, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A row that stays held for minutes does not fill the log with two lines a second."""
+    async with (
+        receivers.receiver() as receiver,
+        engine_rig(database_url, start=False, outbox_of=_HeldTwice) as rig,
+    ):
+        with engine.begin() as connection:
+            desk = rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED)
+            delivery_id = rows.add_delivery(connection, endpoint_id=desk)
+        await rig.engine.vigil.renew()
+        await rig.engine._rounds.refresh_gate()
+        assert (await rig.engine.deliver(delivery_id)).outcome == "delivered"
+    assert caplog.text.count("not recorded yet") == 1
+
+
+async def test_what_is_new_while_others_are_placed_is_placed_after_them(
+    engine: Engine, database_url: str
+) -> None:
+    """No look is lost because a placing was under way that had looked before."""
+    async with engine_rig(database_url, start=False, outbox_of=_SlowToPlace) as rig:
+        assert isinstance(rig.outbox, _SlowToPlace)
+        rig.engine._holder.hold(Claimed(unplaced=True), 0, 0.0)
+        await rig.outbox.placed.wait()
+        with engine.begin() as connection:
+            desk = rows.add_endpoint(connection)
+            new = rows.add_delivery(
+                connection, endpoint_id=desk, ordered=True, ordering_key="EURUSD", held="new"
+            )
+        rig.engine._holder.hold(Claimed(unplaced=True), 0, 0.0)
+        rig.outbox.go_on.set()
+
+        def placed() -> bool:
+            with engine.connect() as connection:
+                return bool(rows.delivery(connection, new)["held"] != "new")
+
+        await until(placed, seconds=5)
+
+
+async def test_lost_claims_are_tried_again_by_whoever_ended_them(
+    engine: Engine, database_url: str
+) -> None:
+    """Both ways of ending a lost claim set its retry going, though no rescue is under way."""
+    ahead = 0.0
+    clocks = Clocks(steady=lambda: steady_seconds() + ahead)
+    async with (
+        receivers.receiver() as receiver,
+        engine_rig(database_url, clocks=clocks, start=False) as rig,
+    ):
+        await rig.engine.vigil.renew()
+        await rig.engine._rounds.refresh_gate()
+        with engine.begin() as connection:
+            desk = rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED)
+            rows.add_delivery(connection, endpoint_id=desk)
+        await rig.outbox.claim_due(limit=1, overdue_seconds=0)
+        await rig.engine.vigil.end_unheld_claims()
+        await rig.engine.vigil.end_unheld_claims()
+        await receiver.wait_for(1)
+        with engine.begin() as connection:
+            silent = rows.add_worker(connection, renewed_at=datetime(2020, 1, 1, tzinfo=UTC))
+            claimed_by(connection, silent, endpoint_id=desk)
+        while not rig.lease.may_take_back:
+            ahead += 0.5
+            await rig.engine.vigil.renew()
+        await rig.engine._rounds.refresh_gate()
+        await rig.engine.vigil.take_back()
+        await receiver.wait_for(2)
+
+
+async def test_the_end_of_a_lost_claim_is_told_at_once(engine: Engine, database_url: str) -> None:
+    """One whose last attempt was lost has died, and its alert does not wait for a look."""
+    async with engine_rig(database_url, start=False) as rig:
+        await rig.engine.vigil.renew()
+        with engine.begin() as connection:
+            desk = rows.add_endpoint(connection, secret_ciphertext=SEALED, max_retries=0)
+            rows.add_delivery(connection, endpoint_id=desk)
+        await rig.outbox.claim_due(limit=1, overdue_seconds=0)
+        await rig.engine.vigil.end_unheld_claims()
+        await rig.engine.vigil.end_unheld_claims()
+    assert counts(engine) == {"dead": 1}
+    with engine.connect() as connection:
+        assert rig.announced == [alert["id"] for alert in rows.alerts(connection)]
 
 
 async def test_a_database_that_is_away_fills_no_log(

@@ -347,11 +347,12 @@ def test_a_notice_about_the_system_is_told_with_its_remedy() -> None:
     """A notice without a delivery says what is wrong, with which labels, and what to do."""
     details = {"worker": "host:7", "seconds": "<3.2>"}
     notice = replace(NOTICE, kind="clock_off", letter=None, endpoint=None, details=details)
-    assert plain(alone(notice)).splitlines() == [
+    assert plain(render(message(notice, seconds=600))).splitlines() == [
         "Clock off",
         "A worker's clock is off the database's. That worker sends nothing.",
         "Set the clock of its machine right (NTP).",
         "Details: worker host:7, seconds <3.2>",
+        "Raised: 2026-03-02 02:50:00 UTC",
         "More: signalpost status",
     ]
 
@@ -359,8 +360,12 @@ def test_a_notice_about_the_system_is_told_with_its_remedy() -> None:
 def test_a_notice_of_a_kind_unknown_here_is_told_nevertheless() -> None:
     """A kind that a newer release raised still names itself, its endpoint and where to look."""
     notice = replace(NOTICE, kind="endpoint_in_trouble", letter=None, details={"endpoint": "desk"})
-    told_plainly = "Endpoint in trouble: endpoint desk\nMore: signalpost status"
-    assert plain(alone(notice)) == told_plainly
+    told_plainly = [
+        "Endpoint in trouble: endpoint desk",
+        "Raised: 2026-03-02 03:00:00 UTC",
+        "More: signalpost status",
+    ]
+    assert plain(alone(notice)).splitlines() == told_plainly
 
 
 @pytest.mark.parametrize(
@@ -392,7 +397,7 @@ def test_every_notice_says_what_it_means_and_names_a_command(kind: str) -> None:
     text = plain(
         alone(replace(NOTICE, kind=kind, letter=None, endpoint="my desk", details=details))
     )
-    title, *middle, labels, command = text.splitlines()
+    title, *middle, labels, _, command = text.splitlines()
     assert title == f"{kind.replace('_', ' ').capitalize()}: endpoint my desk"
     assert middle
     assert labels == "Details: answer HTTP 401"

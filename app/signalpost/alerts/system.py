@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from types import MappingProxyType
 
 from signalpost.alerts.wording import code, listing, moment, span, word
@@ -90,8 +91,12 @@ _WORDS: Mapping[str, _Words] = MappingProxyType(
 _UNKNOWN = _Words("")
 
 
-def about_system(notice: Notice) -> str:
-    """Tell one notice: what it is about, what it means, what to do, with its labels."""
+def about_system(notice: Notice, raised_at: datetime) -> str:
+    """Tell one notice: what it is about, what it means, what to do, with its labels and its time.
+
+    Kinds have windows of their own, and an outage holds all back: one that comes late must not be
+    taken for the last word.
+    """
     words, labels = _WORDS.get(notice.kind, _UNKNOWN), _labels(notice)
     command = words.command.replace("NAME", shlex.quote(notice.endpoint or ""))
     return "\n".join(
@@ -99,6 +104,7 @@ def about_system(notice: Notice) -> str:
             f"<b>{_title(notice.kind)}</b>{_subject(notice)}",
             *filter(None, (words.means, words.remedy)),
             *([f"Details: {labels}"] if labels else []),
+            f"Raised: {moment(raised_at)}",
             f"More: {code(command)}",
         ]
     )

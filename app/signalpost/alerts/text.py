@@ -23,7 +23,7 @@ def render(message: Message) -> str:
     if message.kind in STRATEGY_KINDS:
         return about_strategy(first) if message.count == 1 else about_strategies(message)
     if message.count == 1:
-        return about_system(first) if first.letter is None else about_letter(first)
+        return about_system(first, message.since) if first.letter is None else about_letter(first)
     return about_systems(message) if first.letter is None else about_letters(message)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, text
 
+# What was raised well after now is of a clock that was set back since: it mutes nothing.
 _RAISE = text("""
 INSERT INTO signalpost.alerts (kind, endpoint_id, subject, details)
 SELECT :kind, CAST(:endpoint_id AS bigint), :subject, CAST(:details AS jsonb)
@@ -16,7 +17,8 @@ WHERE NOT EXISTS (
       AND a.endpoint_id IS NOT DISTINCT FROM CAST(:endpoint_id AS bigint)
       AND a.subject = :subject
       AND (a.sent_at IS NULL
-           OR a.created_at > statement_timestamp() - make_interval(secs => :quiet_seconds)))
+           OR a.created_at > statement_timestamp() - make_interval(secs => :quiet_seconds)
+              AND a.created_at <= statement_timestamp() + interval '1 minute'))
 ON CONFLICT DO NOTHING
 RETURNING id
 """)
@@ -24,7 +26,8 @@ RETURNING id
 _LATELY = text("""
 SELECT EXISTS (
     SELECT FROM signalpost.alerts
-    WHERE kind = :kind AND created_at > statement_timestamp() - make_interval(secs => :seconds))
+    WHERE kind = :kind AND created_at > statement_timestamp() - make_interval(secs => :seconds)
+      AND created_at <= statement_timestamp() + interval '1 minute')
 """)
 
 
