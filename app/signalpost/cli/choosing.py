@@ -14,6 +14,7 @@ import click
 from signalpost.cli import values
 from signalpost.cli.completing import endpoint_names
 from signalpost.cli.following import Progress
+from signalpost.cli.joining import committing
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -133,7 +134,7 @@ def batches(
     def one_by_one() -> Iterator[tuple[Connection, Sequence[UUID]]]:
         for start in range(0, len(ids), BATCH):
             group = ids[start : start + BATCH]
-            with engine.begin() as conn:
+            with committing(engine) as conn:
                 yield conn, group
             progress.show(f"{start + len(group)} of {len(ids)} {deed}")
 

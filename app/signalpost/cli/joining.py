@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "actor",
     "address",
+    "committing",
     "data_option",
     "debug_option",
     "examples",
@@ -30,6 +31,11 @@ __all__ = [
     "shared_options",
     "transaction",
 ]
+
+_DOUBT = (
+    "the connection broke while PostgreSQL committed: it may have been done, or not; "
+    "see `signalpost audit list` before you do it again"
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -89,8 +95,24 @@ def open_engine(settings: Settings) -> Iterator[Engine]:
 @contextmanager
 def transaction(settings: Settings) -> Iterator[Connection]:
     """One transaction on the outbox, committed at a good end; raises SchemaError."""
-    with open_engine(settings) as engine, engine.begin() as conn:
+    with open_engine(settings) as engine, committing(engine) as conn:
         yield conn
+
+
+@contextmanager
+def committing(engine: Engine) -> Iterator[Connection]:
+    """A transaction, committed at a good end; where its COMMIT is never answered, that is said."""
+    from sqlalchemy.exc import DBAPIError
+
+    ended = False
+    try:
+        with engine.begin() as conn:
+            yield conn
+            ended = True
+    except DBAPIError as error:
+        if ended and error.connection_invalidated:
+            raise click.ClickException(_DOUBT) from error
+        raise
 
 
 def examples(*lines: str) -> str:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import Engine, text
 
 from tests.integration.cli.operators import LINE, Operator
 from tests.integration.test_audit import block
+from tests.processes import wait_for
+from tests.proxy import Proxy
 
 
 def test_the_audit_trail_tells_who_what_why_and_the_change(
@@ -53,3 +56,25 @@ def test_on_dead_skip_lets_go_what_a_dead_one_held_up(operator: Operator, engine
 
     assert changed.exit_code == 0, changed.stderr
     assert operator.json("skip", "--dry-run") == []
+
+
+@pytest.mark.parametrize("words", [["pause"], ["cancel", "--endpoint", "desk", "--yes"]])
+def test_a_commit_that_is_never_answered_is_no_certain_failure(
+    operator: Operator, endpoint: str, words: list[str]
+) -> None:
+    """Whoever acts must know that it may have been done, and where to see whether it was."""
+    assert operator.run("send", operator.file(LINE)).exit_code == 0
+    wrote = False
+
+    def watch(data: bytes) -> str:
+        nonlocal wrote
+        wrote = wrote or b"INTO signalpost.audit" in data
+        return "pass and cut" if wrote and b"COMMIT" in data else "pass"
+
+    with Proxy(operator.environment["DATABASE_URL"], watch) as proxy:
+        broken = operator.run(*words, "--reason", "news", DATABASE_URL=proxy.url)
+    assert (broken.exit_code, endpoint in broken.output) == (1, False)
+    assert "it may have been done, or not; see `signalpost audit list`" in broken.stderr
+    # The client is cut off before PostgreSQL has the COMMIT.
+    done = ("audit", "list", "--since", "1h")
+    wait_for(lambda: operator.json(*done)[0]["why"] == "news", 10, "it was done after all")
