@@ -25,6 +25,7 @@ from sqlalchemy import Engine, text
 
 from signalpost import Producer, Signal
 from signalpost.database import migrate, sync_engine
+from signalpost_worker import collector
 from tests import rows, stack
 from tests.engines import KEY, SEALED
 from tests.processes import Program, free_ports, signalpost
@@ -239,6 +240,8 @@ def stage() -> Iterator[Stage]:
             "OUTBOUND_ALLOW_NETWORKS": "127.0.0.0/8",
         }
         made = Stage(folder, database_url, redis_url, sync_engine(database_url), environment)
+        # What a pass over all that tests load would take is not the producer's.
+        collector.settle()
         try:
             yield made
         finally:
