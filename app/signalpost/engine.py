@@ -81,6 +81,7 @@ class Engine:
             window=self._window,
             closed=lambda: self.closed,
             again=self.set_timer,
+            taken=self.drop_timer,
             announce_alerts=announce_alerts,
             look=self.look,
             threads=threads - threads // DRAINS_PART,
@@ -176,6 +177,10 @@ class Engine:
         alerts = [*report.notices, *([] if report.alert_id is None else [report.alert_id])]
         if alerts:
             self._announce_alerts(alerts)
+
+    def drop_timer(self, delivery_id: UUID) -> None:
+        """Forget the timer of a delivery that was taken before it rang."""
+        self._timers.drop(delivery_id)
 
     def begin_shutdown(self) -> None:
         """Claim nothing more; give what is in flight until the deadline."""

@@ -10,14 +10,14 @@ from signalpost import reports
 from signalpost.asking import Asking
 from signalpost.clock import Lease
 from signalpost.core.outcomes import Failure
-from signalpost.core.shares import Kept, Room
+from signalpost.core.shares import Room
 from signalpost.database import DATABASE_TROUBLE, is_lock_timeout
 from signalpost.dispatch import Dispatcher, Flight
 from signalpost.holding import Holder
+from signalpost.leftovers import Leftovers
 from signalpost.logs import Seldom, place
 from signalpost.outbox import Outbox
 from signalpost.reports import Report, Tally
-from signalpost.repository.claimed import Claimed
 from signalpost.window import Flying, Threads, Window
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,8 @@ class Intake:
 
     ``look`` asks for another look at what is due, after so many seconds. ``threads``: how many
     callers may wait for an attempt at once. ``closed`` says why nothing may be claimed now, or
-    nothing; ``again`` takes reports of what shall be tried again by this process.
+    nothing; ``again`` takes reports of what shall be tried again by this process, ``taken`` the
+    deliveries that a look has taken, which nothing needs to remind of any more.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Intake:
         window: Window,
         closed: Callable[[], str],
         again: Callable[[Report], None],
+        taken: Callable[[UUID], None],
         announce_alerts: Callable[[Sequence[int]], None],
         look: Callable[[float], None],
         threads: int = THREADS,
@@ -59,6 +61,7 @@ class Intake:
         self._window = window
         self._closed = closed
         self._again = again
+        self._taken = taken
         self._announce_alerts = announce_alerts
         self._look = look
         self._threads = Threads(threads)
@@ -77,10 +80,7 @@ class Intake:
             outbox=outbox, holder=holder, lease=lease, room=self._room, closed=closed, look=look
         )
         self._seldom = Seldom()
-        self.more = False
-        """Whether the last look may have left something due, for limits that attempts hold."""
-        self.kept = Kept()
-        """Whose that is, where their share of this process's places was used up."""
+        self.left = Leftovers(loads=dispatcher.loads, window=window, look=look)
         self._holder = holder
 
     async def take_one(self, delivery_id: UUID) -> Report:
@@ -92,7 +92,7 @@ class Intake:
             report = await self._dispatcher.attempt(found)
         finally:
             self._threads.give_back(found.claim)
-            self._see_room()
+            self.left.see_room()
         self._tell(report)
         return report
 
@@ -138,7 +138,9 @@ class Intake:
             )
             flights = self._holder.hold(claimed, epoch, sent_at)
             used = len(flights)
-            self._remember(claimed, whole=not high_only and not overdue_seconds)
+            for flight in flights:
+                self._taken(flight.claim.delivery_id)
+            self.left.remember(claimed, whole=not high_only and not overdue_seconds)
             answered = True
             self._seldom.over()
         except DATABASE_TROUBLE as trouble:
@@ -152,7 +154,7 @@ class Intake:
             self._window.give_back(places - used)
             if answered:
                 # What ended during the claim made room that it did not know of.
-                self._see_room()
+                self.left.see_room()
         for flight in flights:
             flying.add(self._holder.spawn(self._fly(flight, tally)))
         for expired in claimed.expired:
@@ -164,24 +166,6 @@ class Intake:
         free = self._window.free + places
         # Copied: a claim works with one moment's numbers from its beginning to its end.
         return Room(free, self._window.reserved, dict(loads.flights), dict(loads.high))
-
-    def _remember(self, claimed: Claimed, *, whole: bool) -> None:
-        """Keep in mind what a look left; one at a part of what is due knows only of that part."""
-        self.more = claimed.more or (self.more and not whole)
-        self.kept = claimed.kept if whole else self.kept | claimed.kept
-
-    def _see_room(self) -> None:
-        """Look again if there is room now for what the last look left for want of it.
-
-        Whoever gives places back, or ends an attempt, calls this afterwards, and so does every look
-        once it has left word of what it kept back: so room that is made before that is seen by the
-        look itself, and room that is made later by its maker. All of it is one loop's, without an
-        await between. An end that makes no room for anybody costs no look: beside an endpoint that
-        has its share all the time, a look for each attempt of all others would cost more than they.
-        """
-        loads, window = self._dispatcher.loads, self._window
-        if self.kept.fits(Room(window.free, window.reserved, loads.flights, loads.high)):
-            self._look(0.0)
 
     async def _fly(self, flight: Flight, tally: Tally) -> None:
         try:
@@ -195,7 +179,7 @@ class Intake:
             tally["not_recorded"] += 1
         finally:
             self._window.give_back(1)
-            self._see_room()
+            self.left.see_room()
 
     async def _take_one_in_window(self, delivery_id: UUID) -> None:
         if self._window.crowded:
@@ -214,7 +198,7 @@ class Intake:
             self._lament(refusal)
         finally:
             self._window.give_back(1)
-            self._see_room()
+            self.left.see_room()
 
     @staticmethod
     def _lament(refusal: Exception) -> None:
@@ -225,7 +209,7 @@ class Intake:
         if alerts:
             self._announce_alerts(alerts)
         # An endpoint's limit may be younger than the claim of this attempt.
-        if report.makes_room or report.endpoint_id in self.kept.governed:
+        if report.makes_room or report.endpoint_id in self.left.kept.governed:
             self._look(0.0)
         if report.detail == Failure.SECRET:
             self._holder.spawn(self._tell_unreadable(report))

@@ -123,9 +123,11 @@ class Sweeps:
                 self._rung.clear()
                 taken = await self._intake.take_due(0.0, tally, flying)
                 self._call_others(taken)
-                if taken or self._rung.is_set():
+                # Another look would find nothing that this one did not see, unless somebody has
+                # called meanwhile: for room that was made, or for what has become due since.
+                if self._rung.is_set() or (taken and not self._intake.left.seen_all):
                     continue
-                if not (self._intake.more and flying):
+                if not (self._intake.left.more and flying):
                     break
                 # What is left is kept back by limits that these very attempts hold. Whichever of
                 # them makes room for it rings, as does the end of the last one.
@@ -144,9 +146,9 @@ class Sweeps:
         """
         full = taken >= CLAIMS_AT_ONCE
         now = asyncio.get_running_loop().time()
-        if full or not self._intake.kept:
+        if full or not self._intake.left.kept:
             self._ring_pause = RING_SECONDS
-        if (full or self._intake.kept) and now >= self._ring_at:
+        if (full or self._intake.left.kept) and now >= self._ring_at:
             self._ring_at = now + self._ring_pause
             self._ring_pause *= 2
             self._ring()

@@ -35,6 +35,12 @@ class Timers:
             wait, self._ring, report.delivery_id
         )
 
+    def drop(self, delivery_id: UUID) -> None:
+        """Forget a delivery that was taken before its time here came."""
+        timer = self._timers.pop(delivery_id, None)
+        if timer is not None:
+            timer.cancel()
+
     def _ring(self, delivery_id: UUID) -> None:
         self._timers.pop(delivery_id, None)
         self._due(delivery_id)

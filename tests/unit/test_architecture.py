@@ -47,6 +47,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "signalpost.asking",
             "signalpost.holding",
             "signalpost.intake",
+            "signalpost.leftovers",
             "signalpost.metrics",
             "signalpost.outbox",
             "signalpost.policies",

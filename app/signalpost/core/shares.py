@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 LEAST_AT_ONCE = 4
 """What one claim takes of an endpoint at least, if it may: less would cost more claims."""
+FEW_PART = 8
+"""Fewer places than one in so many of those that an endpoint has are not worth a look at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,17 @@ class Kept:
     def fits(self, room: Room) -> bool:
         """Whether one of them may have a place now."""
         return any(map(room.high, self.high)) or any(map(room.normal, self.normal))
+
+    def hurries(self, room: Room) -> bool:
+        """Whether it is worth a look at once: for exits always, else for more than a few places.
+
+        Beside an endpoint that has its share all the time, as a slow one has, a look for every
+        single place that comes free costs the others more than that one gains.
+        """
+        return any(map(room.high, self.high)) or any(
+            room.normal(one) >= max(1, min(LEAST_AT_ONCE, room.flights.get(one, 0) // FEW_PART))
+            for one in self.normal
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,9 @@ class Claimed:
     """There may be more that is due, but for a quota or a limit: look again when one ends."""
     kept: Kept = field(default_factory=Kept)
     """Whose it is, where it was a quota: look again once one of them has room."""
+    seen_all: bool = False
+    """Beyond `kept`, nothing was left of what was due when it looked; somebody calls for the rest:
+    for new ones a ring, for retries a timer, for what is held whoever holds it."""
     again_seconds: float | None = None
     """There may be more that this moment's limit or another claim kept back: look again after so
     long."""

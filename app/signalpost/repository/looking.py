@@ -119,6 +119,7 @@ class Look:
     """What a look found.
 
     ``waiting``: endpoints with something due that may have it, the least loaded first.
+    ``crowd``: there may be more of them than one look lists.
     ``unplaced``: there are ordered deliveries that have no place yet. ``narrow``: a producer or an
     instrument is paused. ``ordered``: there are ordering keys. ``missed``: an endpoint was left out
     because somebody else claims there.
@@ -129,6 +130,7 @@ class Look:
     narrow: bool
     ordered: bool
     missed: bool
+    crowd: bool = False
 
 
 def look_around(
@@ -178,4 +180,5 @@ def _look(rows: Sequence[Row[Any]]) -> Look:
         narrow=rows[0].narrow,
         ordered=rows[0].ordered,
         missed=any(row.missed for row in found),
+        crowd=len(found) >= MOST_ENDPOINTS,
     )

@@ -92,3 +92,15 @@ def test_what_was_kept_back_fits_once_its_endpoint_has_room_in_that_lane() -> No
     assert Kept(high=frozenset({1})).fits(full)
     assert not Kept().fits(Room(free=200))
     assert (kept | Kept(high=frozenset({2}))) == Kept(frozenset({2}), frozenset({1}))
+
+
+def test_a_place_or_two_of_many_are_in_no_hurry_but_an_exit_is() -> None:
+    """What a look costs the others counts for more where an endpoint has many places anyway."""
+    kept = Kept(normal=frozenset({1}))
+    many = {1: 118}
+    assert not kept.hurries(Room(free=80, reserved=20, flights={1: 120}))
+    assert kept.fits(Room(free=82, reserved=20, flights=many))
+    assert not kept.hurries(Room(free=82, reserved=20, flights=many))
+    assert kept.hurries(Room(free=86, reserved=20, flights={1: 114}))
+    assert kept.hurries(Room(free=7, reserved=0, flights={1: 7})), "one of a few is much"
+    assert Kept(high=frozenset({1})).hurries(Room(free=82, reserved=20, flights=many))
