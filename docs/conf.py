@@ -60,6 +60,7 @@ CHAPTERS = {
         "settings",
         "alerts",
         "performance",
+        "scaling",
         "reliability",
     ],
     "For the receiver": ["receiving", "signing", "/tests/vectors/README"],

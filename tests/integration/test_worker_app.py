@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from signalpost.broker import Broker
 from signalpost.cli.roles import celery_argv, flower_environment
 from signalpost.embedded.launching import free_port
 from signalpost.settings import Settings, load_settings
+from signalpost.upkeep import BATCH, prune
 from signalpost_worker.assembly import create_app
 from signalpost_worker.runtime import in_background
 from tests import receivers, rows
@@ -48,6 +50,15 @@ def ping_as_consumer(settings: Settings) -> bool:
         connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
         channel: Any = connection.default_channel
         return bool(channel.client.ping())
+
+
+def test_deletion_keeps_up_with_a_thousand_deliveries_a_second() -> None:
+    """All runs of an hour together may delete as many as a thousand deliveries a second make."""
+    schedule = create_app(settings_of()).conf.beat_schedule["prune"]["schedule"]
+    most_batches = inspect.signature(prune).parameters["most_batches"].default
+
+    assert len(schedule.hour) == 24
+    assert len(schedule.minute) * most_batches * BATCH >= 1000 * 3600
 
 
 def test_a_redis_that_its_authority_vouches_for_is_used(tls: Secured) -> None:

@@ -62,7 +62,9 @@ def _configuration(settings: Settings) -> dict[str, Any]:
             broker.PRUNE_TASK: {"queue": broker.UPKEEP_QUEUE},
         },
         "beat_schedule": {
-            "prune": {"task": broker.PRUNE_TASK, "schedule": crontab(minute="17")},
+            # A run is bounded, so that it ends soon when the worker does; its number must keep up
+            # with what is delivered, or the tables grow for ever.
+            "prune": {"task": broker.PRUNE_TASK, "schedule": crontab(minute="*/5")},
         },
         "beat_max_loop_interval": 60,
         "timezone": "UTC",
