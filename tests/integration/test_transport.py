@@ -565,6 +565,65 @@ class TestTheGate:
             await sender.aclose()
         assert names.asked == 1
 
+    async def test_the_addresses_of_a_receiver_that_cannot_be_reached_are_asked_for_anew(
+        self,
+    ) -> None:
+        """One that has moved is found by the next attempt, however fresh the old answer was."""
+        async with RawReceiver() as receiver:
+            names = Names(["127.0.0.9"], ["127.0.0.1"])
+            sender = Sender(AiohttpTransport(LOOPBACK, ssl_context=TRUSTS_NOBODY, resolver=names))
+            url = f"http://receiver.example:{receiver.port}/"
+            first = await sender.send(parcel(url))
+            second = await sender.send(parcel(url))
+            await sender.aclose()
+        assert (first.failure, second.status_code) == (Failure.CONNECT, 200)
+
+
+class TestKeptConnections:
+    """How long what is known of a receiver is used."""
+
+    @pytest.mark.parametrize(("longest", "connections"), [(300.0, 1), (0.0, 2)])
+    async def test_a_connection_that_is_too_old_is_not_used_again(
+        self, longest: float, connections: int
+    ) -> None:
+        """A receiver behind a name that has moved is found, however busy the old one is kept."""
+
+        async def serve(talk: Conversation) -> None:
+            while True:
+                await talk.request()
+                await talk.say(OK)
+
+        async with RawReceiver(serve) as receiver:
+            transport = AiohttpTransport(
+                LOOPBACK, ssl_context=TRUSTS_NOBODY, longest_seconds=longest
+            )
+            sender = Sender(transport)
+            for _ in range(2):
+                assert (await sender.send(parcel(receiver.url))).status_code == 200
+            await sender.aclose()
+            assert len(receiver.talks) == connections
+
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    async def test_a_new_connection_resumes_the_session_of_the_last(
+        self, tls_sender: Sender, receiver_tls: ssl.SSLContext, version: ssl.TLSVersion
+    ) -> None:
+        """The second handshake checks no certificate again (RFC 8446, section 2.2)."""
+
+        async def once(talk: Conversation) -> None:
+            await talk.request()
+            await talk.say(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+
+        receiver_tls.maximum_version = version
+        progresses = [Progress(), Progress()]
+        async with RawReceiver(once, tls=receiver_tls) as receiver:
+            for progress in progresses:
+                answer = await tls_sender.send(parcel(receiver.url), progress)
+                assert answer.status_code == 200
+        reused = [bool(one.tls and one.tls.session_reused) for one in progresses]
+        assert reused == [False, True]
+        assert progresses[1].tls is not None
+        assert progresses[1].tls.getpeercert(), "known as well as after a whole handshake"
+
 
 class TestResolving:
     """The system's resolver, in threads of its own."""
@@ -748,6 +807,7 @@ async def test_speech_before_the_request_is_noticed_on_a_new_connection() -> Non
         LOOPBACK,
         ssl.create_default_context(),
         keepalive_seconds=5,
+        longest_seconds=300,
         dns_cache_seconds=5,
         resolver=None,
     )

@@ -78,7 +78,7 @@ def of_info(info: Mapping[str, Any]) -> Finding:
     policy = info.get("maxmemory_policy", "noeviction")
     most, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     if info.get("cluster_enabled"):
-        return failure(check, "it is a Redis Cluster", "Celery needs a single Redis, or Sentinel")
+        return failure(check, "it is a Redis Cluster", "Celery needs a single Redis")
     if info.get("role") == "slave":
         return failure(
             check, "it is a replica and takes no messages", "set REDIS_URL to the primary"

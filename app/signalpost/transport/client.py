@@ -22,6 +22,8 @@ from signalpost.transport.listener import MAX_INFORMATIONAL
 from signalpost.transport.progress import AttemptFailed, LastCheck, Progress
 
 KEEPALIVE_SECONDS = 30.0
+LONGEST_SECONDS = 300.0
+"""No connection older than this is used again."""
 DNS_CACHE_SECONDS = 30
 MAX_LINE_BYTES = 8190
 MAX_HEADERS = 128
@@ -43,6 +45,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         ssl_context: verifies receivers; None takes the system's authorities. The transport owns it
             from then on.
         keepalive_seconds: how long an idle connection is kept.
+        longest_seconds: how old a connection may be that is used again.
         dns_cache_seconds: how long an answer of the resolver is believed.
         resolver: asks for addresses; None asks the system.
     """
@@ -56,6 +59,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         *,
         ssl_context: ssl.SSLContext | None = None,
         keepalive_seconds: float = KEEPALIVE_SECONDS,
+        longest_seconds: float = LONGEST_SECONDS,
         dns_cache_seconds: int = DNS_CACHE_SECONDS,
         resolver: AbstractResolver | None = None,
     ) -> None:
@@ -65,6 +69,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             self._ssl_context.minimum_version, ssl.TLSVersion.TLSv1_2
         )
         self._keepalive_seconds = keepalive_seconds
+        self._longest_seconds = longest_seconds
         self._dns_cache_seconds = dns_cache_seconds
         self._resolver = resolver
         self._connector: Connector | None = None
@@ -88,7 +93,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def _send(self, request: httpx.Request, progress: Progress) -> httpx.Response:
         head, body = _head(request), await _body(request)
-        lane = await self._open_connector().connect(_origin(request.url), progress)
+        connector, origin = self._open_connector(), _origin(request.url)
+        lane = await connector.connect(origin, progress)
         # From here to the last write nothing is awaited: what the check saw still holds.
         if progress.last_check is not None:
             _ask(progress.last_check, lane)
@@ -108,6 +114,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             progress.watch(lane.flushed)
             message, payload = await _answer(lane)
             progress.advance(Phase.HEADERS)
+            connector.keep_session(origin, progress.tls)
             return httpx.Response(
                 message.code,
                 headers=list(message.raw_headers),
@@ -124,6 +131,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 self._allow_networks,
                 self._ssl_context,
                 keepalive_seconds=self._keepalive_seconds,
+                longest_seconds=self._longest_seconds,
                 dns_cache_seconds=self._dns_cache_seconds,
                 resolver=self._resolver,
             )

@@ -30,6 +30,9 @@ from signalpost.transport.resolver import ThreadResolver
 
 # The attempt's own deadline, around everything, is the only one: aiohttp's round up.
 _NO_TIMEOUTS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+SESSION_SECONDS = 3600.0
+"""A TLS session is resumed for so long at most: then the receiver proves anew who it is."""
+MOST_SESSIONS = 4096
 _CLOSED = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)  # macOS has no RDHUP
 
 
@@ -50,12 +53,14 @@ class Lane:
         protocol: ResponseHandler,
         transport: asyncio.Transport,
         sock: WireSocket,
+        longest_seconds: float,
     ) -> None:
         self.protocol = protocol
         self.listener = Listener.of(protocol, transport)
         self._connection = connection
         self._transport = transport
         self._socket = sock
+        self._longest_seconds = longest_seconds
 
     def quiet(self, *, tickets: bool) -> bool:
         """Whether the receiver has neither spoken nor hung up, as the kernel knows it now.
@@ -79,7 +84,7 @@ class Lane:
 
     def give_back(self) -> None:
         """Keep the connection for the next attempt if it is fit for one, else drop it."""
-        if self.protocol.should_close:
+        if self.protocol.should_close or self.listener.age_seconds >= self._longest_seconds:
             self.abort()
         else:
             self.listener.rest()
@@ -104,6 +109,8 @@ class Connector:
         allow_networks: OUTBOUND_ALLOW_NETWORKS.
         ssl_context: verifies receivers; from now on it belongs to this connector.
         keepalive_seconds: how long an idle connection is kept.
+        longest_seconds: how old a connection may be that is used again, so that a receiver which
+            has moved, or a balancer with a new host, is found.
         dns_cache_seconds: how long an answer of the resolver is believed.
         resolver: asks for addresses; None asks the system.
     """
@@ -114,6 +121,7 @@ class Connector:
         ssl_context: ssl.SSLContext,
         *,
         keepalive_seconds: float,
+        longest_seconds: float,
         dns_cache_seconds: int,
         resolver: AbstractResolver | None,
     ) -> None:
@@ -129,6 +137,8 @@ class Connector:
             resolver=self._resolver,
             socket_factory=self._gate.open_socket,
         )
+        self._longest_seconds = longest_seconds
+        self._sessions: dict[Origin, tuple[ssl.SSLSession, float]] = {}
         self._asked = lru_cache(maxsize=4096)(_connection_request)
 
     async def connect(self, origin: Origin, progress: Progress) -> Lane:
@@ -158,12 +168,20 @@ class Connector:
         await self._resolver.close()
 
     async def _lend(self, origin: Origin, opening: Opening) -> Lane:
+        opening.session = self._session(origin)
         token = Opening.current.set(opening)
         try:
             connection = await self._pool.connect(self._asked(origin), [opening], _NO_TIMEOUTS)
         except aiohttp.ClientConnectorError:
+            self._forget(origin)
             if opening.refusal and not opening.sockets:
                 raise AttemptFailed(Failure.ADDRESS, opening.refusal) from None
+            raise
+        except KeyError:
+            # aiohttp's answer of the resolver, dropped after it came and before it was read.
+            raise AttemptFailed(Failure.DNS, "the name's addresses were just given up") from None
+        except BaseException:
+            self._forget(origin)
             raise
         finally:
             Opening.current.reset(token)
@@ -172,9 +190,42 @@ class Connector:
             sock = self._gate.socket_of(transport)
             if sock is not None:
                 opening.progress.tls = transport.get_extra_info("ssl_object")
-                return Lane(connection, protocol, transport, sock)
+                return Lane(connection, protocol, transport, sock, self._longest_seconds)
         connection.close()
         raise ConnectionResetError(ECONNRESET, strerror(ECONNRESET))
+
+    def keep_session(self, origin: Origin, tls: ssl.SSLObject | None) -> None:
+        """Remember the TLS session of a connection on which an answer came.
+
+        By then its tickets have come too (RFC 8446, section 4.6.1). The next connection to the same
+        host and port resumes it, which spares both sides the certificate's check.
+        """
+        session = None if tls is None else tls.session
+        if session is None or not session.has_ticket:
+            return
+        known = self._sessions.pop(origin, None)
+        since = (
+            asyncio.get_running_loop().time() if known is None or not _resumed(tls) else known[1]
+        )
+        while len(self._sessions) >= MOST_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
+        self._sessions[origin] = (session, since)
+
+    def _session(self, origin: Origin) -> ssl.SSLSession | None:
+        session, since = self._sessions.get(origin, (None, 0.0))
+        if session is not None and asyncio.get_running_loop().time() - since >= SESSION_SECONDS:
+            del self._sessions[origin]
+            return None
+        return session
+
+    def _forget(self, origin: Origin) -> None:
+        """Believe nothing any more of a receiver that could not be reached."""
+        self._pool.clear_dns_cache(origin.host, origin.port)
+        self._sessions.pop(origin, None)
+
+
+def _resumed(tls: ssl.SSLObject | None) -> bool:
+    return tls is not None and bool(tls.session_reused)
 
 
 def _connection_request(origin: Origin) -> ClientRequest:

@@ -42,8 +42,14 @@ class Listener(asyncio.Protocol):
         self._payload: StreamReader | None = None
         self._heads = 0
         self._tail = b""
+        self._born_at = asyncio.get_running_loop().time()
         self.heard = 0
         """Bytes that came in since the last exchange ended, or since the present one began."""
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago the connection was handed out for the first time."""
+        return asyncio.get_running_loop().time() - self._born_at
 
     @classmethod
     def of(cls, inner: ResponseHandler, transport: asyncio.Transport) -> Listener:

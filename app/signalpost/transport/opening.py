@@ -58,6 +58,8 @@ class Opening(Trace):
         """An idle connection was taken instead."""
         self.refusal = ""
         """Why the gate refused the last address that it refused."""
+        self.session: ssl.SSLSession | None = None
+        """What the handshake may resume."""
         self.sockets = 0
         """How many addresses it let through."""
 
@@ -116,13 +118,16 @@ class WireSocket(socket.socket):
 
 
 class MarkedHandshake(ssl.SSLObject):
-    """Tells the attempt when its TLS handshake begins."""
+    """Tells the attempt when its TLS handshake begins, and resumes the session that it knows."""
 
     def do_handshake(self) -> None:
         """As `SSLObject.do_handshake`."""
         opening = Opening.current.get(None)
         if opening is not None:
             opening.progress.advance(Phase.TLS)
+            if opening.session is not None:
+                # Before the first flight; asyncio calls this for each one.
+                self.session, opening.session = opening.session, None
         super().do_handshake()
 
 
