@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import psycopg
 from psycopg import sql
+from redis import Redis
 
 from signalpost.embedded.marks import Ending
 from signalpost.embedded.postgres import PostgresServer
@@ -120,6 +121,9 @@ class Visit:
         environment = self.ground.environment_for(self.system)
         with ExitStack() as ending:
             self.environment = environment
+            with Redis.from_url(environment["REDIS_URL"]) as redis:
+                # What the workers of an earlier visit left unacknowledged would be waited for.
+                redis.flushdb()
             self._feeder = ending.enter_context(Feeder(self.system.feeder(python), environment))
             self.feed("clear", urls=[])
             argv = self.system.command(python)

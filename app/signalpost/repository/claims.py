@@ -101,7 +101,7 @@ def claim_due(
         again = soonest(again, look_again(connection, quotas, look, rows, now))
     claimed.kept = _kept(look.waiting, quotas, rows)
     claimed.seen_all = not (
-        len(_taken(rows)) >= limit or look.crowd or any(quota.governed for quota in quotas)
+        len(rows) >= limit or look.crowd or any(quota.governed for quota in quotas)
     )
     claimed.again_seconds = again
     return claimed
