@@ -14,6 +14,8 @@ from signalpost.repository.claimed import Claimed
 
 logger = logging.getLogger(__name__)
 
+PLACE_AGAIN_SECONDS = 0.5
+"""After a placing that failed; the look begins another one."""
 KEY_HELD_SECONDS = 0.01
 KEY_HELD_CAP_SECONDS = 0.25
 """A claim or a record holds an ordering key for milliseconds, but a producer's open transaction as
@@ -57,6 +59,8 @@ class Holder:
         ]
         if claimed.expired:
             self._announce_alerts([expired.alert_id for expired in claimed.expired])
+            # Whoever waited behind one of these may go.
+            self._look(0.0)
         if claimed.again_seconds is not None:
             self._look(claimed.again_seconds)
         if claimed.claims:
@@ -77,6 +81,7 @@ class Holder:
             placed = await self._outbox.place_new()
         except DATABASE_TROUBLE as trouble:
             logger.warning("placing failed: %s", type(trouble).__name__)
+            self._look(PLACE_AGAIN_SECONDS)
             return
         finally:
             self._placing = False

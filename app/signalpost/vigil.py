@@ -74,10 +74,10 @@ class Vigil:
             return False
         if self._away:
             logger.warning("the database is back")
-        self._away = False
         lapsed = self._lease.renewed_seconds_ago is not None and not self._lease.fresh
+        missed, self._away = self._away or lapsed, False
         self._lease.renewed(sent_at=sent_at, database_now=database_now)
-        if lapsed and self._lease.fresh:
+        if missed and self._lease.fresh:
             # Messages that came meanwhile are used up, and nothing was claimed for them.
             self._back()
         return True

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -312,6 +312,52 @@ async def test_what_one_look_saw_whole_is_not_looked_for_again(
         await rig.engine.drain()
         await receiver.wait_for(156)
         assert rig.outbox.looks >= 3
+
+
+async def test_an_exit_behind_an_entry_of_its_key_goes_when_that_ends(
+    engine: Engine, database_url: str
+) -> None:
+    """Found by the same look as the entry, which takes only that one; nobody rings for it."""
+    release, slow = receivers.gated()
+    async with (
+        receivers.receiver(slow) as receiver,
+        engine_rig(database_url, outbox_of=_Counted) as rig,
+    ):
+        with engine.begin() as connection:
+            one = rows.add_endpoint(connection, url=receiver.url, secret_ciphertext=SEALED)
+            fill(connection, one, 1, ordering_key="K")
+            fill(connection, one, 1, ordering_key="K", priority=1)
+        rig.engine.look(0.0)
+        await receiver.wait_for(1)
+        release.set()
+        await receiver.wait_for(2, seconds=1.5)
+
+
+async def test_what_waits_behind_one_that_a_look_ends_goes_at_once(
+    engine: Engine, database_url: str
+) -> None:
+    """The head of a key is past its life: the claim ends it, and its successor needs no rescue."""
+    past = datetime.now(UTC) - timedelta(seconds=5)
+    async with (
+        receivers.receiver() as receiver,
+        engine_rig(database_url, outbox_of=_Counted) as rig,
+    ):
+        with engine.begin() as connection:
+            one = rows.add_endpoint(
+                connection, url=receiver.url, secret_ciphertext=SEALED, ordered=True
+            )
+            for expires_at in (past, None):
+                fill(
+                    connection,
+                    one,
+                    1,
+                    ordered=True,
+                    held="new",
+                    ordering_key="K",
+                    expires_at=expires_at,
+                )
+        rig.engine.look(0.0)
+        await receiver.wait_for(1, seconds=1.5)
 
 
 class _Unrescued(Outbox):

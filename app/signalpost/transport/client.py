@@ -114,7 +114,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             progress.watch(lane.flushed)
             message, payload = await _answer(lane)
             progress.advance(Phase.HEADERS)
-            connector.keep_session(origin, progress.tls)
+            connector.keep_session(origin, progress.tls, age_seconds=lane.listener.age_seconds)
             return httpx.Response(
                 message.code,
                 headers=list(message.raw_headers),

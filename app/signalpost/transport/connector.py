@@ -178,10 +178,12 @@ class Connector:
                 raise AttemptFailed(Failure.ADDRESS, opening.refusal) from None
             raise
         except KeyError:
-            # aiohttp's answer of the resolver, dropped after it came and before it was read.
-            raise AttemptFailed(Failure.DNS, "the name's addresses were just given up") from None
+            # aiohttp's answer of the resolver was forgotten after it came and before it was read.
+            return await self._lend(origin, opening)
         except BaseException:
-            self._forget(origin)
+            # Cut while the name was looked up, say: that tells nothing against what is known.
+            if opening.sockets:
+                self._forget(origin)
             raise
         finally:
             Opening.current.reset(token)
@@ -194,19 +196,24 @@ class Connector:
         connection.close()
         raise ConnectionResetError(ECONNRESET, strerror(ECONNRESET))
 
-    def keep_session(self, origin: Origin, tls: ssl.SSLObject | None) -> None:
+    def keep_session(
+        self, origin: Origin, tls: ssl.SSLObject | None, *, age_seconds: float
+    ) -> None:
         """Remember the TLS session of a connection on which an answer came.
 
         By then its tickets have come too (RFC 8446, section 4.6.1). The next connection to the same
-        host and port resumes it, which spares both sides the certificate's check.
+        host and port resumes it, which spares both sides the certificate's check. Its own age is
+        that of the last whole handshake; `age_seconds` is the connection's.
         """
         session = None if tls is None else tls.session
         if session is None or not session.has_ticket:
             return
+        since = asyncio.get_running_loop().time() - age_seconds
         known = self._sessions.pop(origin, None)
-        since = (
-            asyncio.get_running_loop().time() if known is None or not _resumed(tls) else known[1]
-        )
+        if tls is not None and tls.session_reused:
+            if known is None:
+                return
+            since = min(since, known[1])
         while len(self._sessions) >= MOST_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         self._sessions[origin] = (session, since)
@@ -222,10 +229,6 @@ class Connector:
         """Believe nothing any more of a receiver that could not be reached."""
         self._pool.clear_dns_cache(origin.host, origin.port)
         self._sessions.pop(origin, None)
-
-
-def _resumed(tls: ssl.SSLObject | None) -> bool:
-    return tls is not None and bool(tls.session_reused)
 
 
 def _connection_request(origin: Origin) -> ClientRequest:
