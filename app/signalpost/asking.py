@@ -10,7 +10,7 @@ from signalpost import reports
 from signalpost.clock import Lease
 from signalpost.core.shares import Room
 from signalpost.database import DATABASE_TROUBLE
-from signalpost.dispatch import Flight
+from signalpost.flight import Flight
 from signalpost.grouping import Grouped
 from signalpost.holding import Holder
 from signalpost.logs import speak_of

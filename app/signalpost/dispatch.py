@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from signalpost.clock import Lease
 from signalpost.core.lifecycle import MIN_LIFE_SECONDS, RETRY_AFTER_CAP_SECONDS, decide
 from signalpost.core.outcomes import Answer, Failure, Phase, classify, retry_after_seconds
 from signalpost.errors import EndpointError, RecordHeld, SecretError
+from signalpost.flight import Flight
 from signalpost.gate import Gate
 from signalpost.grouping import Grouped
 from signalpost.logs import Seldom, place, speak_of
@@ -22,7 +22,7 @@ from signalpost.policies import policy_of
 from signalpost.repository.claimed import Claim
 from signalpost.repository.recorded import Record, Recorded
 from signalpost.secretbox import SecretBox
-from signalpost.sender import EXCERPT_BYTES, Gathered, Parcel, Progress, Sender
+from signalpost.sender import EXCERPT_BYTES, Parcel, Sender
 from signalpost.settings import Settings
 from signalpost.signer import Signer
 from signalpost.window import Loads
@@ -34,29 +34,6 @@ STALE_LOOK_SECONDS = 0.05
 HELD_LOOK_SECONDS = 0.5
 
 Observer = Callable[[Claim, Record, Recorded | None, datetime], None]
-
-
-@dataclass(slots=True)
-class Flight:
-    """An attempt under way in this process; ``epoch`` is the lease's when it was claimed."""
-
-    claim: Claim
-    epoch: int
-    claimed_at: float
-    """Steady seconds, before its claim was sent."""
-    progress: Progress = field(default_factory=Progress)
-    gathered: Gathered = field(default_factory=Gathered)
-    task: asyncio.Task[object] | None = None
-    aborted: Failure | None = None
-    recording: bool = False
-
-    def abort(self, why: Failure) -> None:
-        """Cut the request, unless its answer is already being recorded."""
-        if self.recording or self.aborted is not None:
-            return
-        self.aborted = why
-        if self.task is not None:
-            self.task.cancel()
 
 
 class Dispatcher:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from signalpost.database import DATABASE_TROUBLE
-from signalpost.dispatch import Dispatcher, Flight
+from signalpost.dispatch import Dispatcher
+from signalpost.flight import Flight
 from signalpost.outbox import Outbox
 from signalpost.repository.claimed import Claimed
 

@@ -12,7 +12,8 @@ from signalpost.clock import Lease
 from signalpost.core.outcomes import Failure
 from signalpost.core.shares import Room
 from signalpost.database import DATABASE_TROUBLE, is_lock_timeout
-from signalpost.dispatch import Dispatcher, Flight
+from signalpost.dispatch import Dispatcher
+from signalpost.flight import Flight
 from signalpost.holding import Holder
 from signalpost.leftovers import Leftovers
 from signalpost.logs import Seldom, place

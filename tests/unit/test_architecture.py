@@ -41,6 +41,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "signalpost.embedded",
             "signalpost.engine",
             "signalpost.engine_thread",
+            "signalpost.flight",
             "signalpost.gate",
             "signalpost.grouping",
             "signalpost.health",
