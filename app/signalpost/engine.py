@@ -174,9 +174,8 @@ class Engine:
         self.set_timer(report)
         if report.makes_room:
             self.look(0.0)
-        alerts = [*report.notices, *([] if report.alert_id is None else [report.alert_id])]
-        if alerts:
-            self._announce_alerts(alerts)
+        if report.alert_ids:
+            self._announce_alerts(report.alert_ids)
 
     def drop_timer(self, delivery_id: UUID) -> None:
         """Forget the timer of a delivery that was taken before it rang."""

@@ -206,9 +206,8 @@ class Intake:
         logger.error("attempt not recorded: %s at %s", type(refusal).__name__, place(refusal))
 
     def _tell(self, report: Report) -> None:
-        alerts = [*report.notices, *([] if report.alert_id is None else [report.alert_id])]
-        if alerts:
-            self._announce_alerts(alerts)
+        if report.alert_ids:
+            self._announce_alerts(report.alert_ids)
         # An endpoint's limit may be younger than the claim of this attempt.
         if report.makes_room or report.endpoint_id in self.left.kept.governed:
             self._look(0.0)

@@ -51,6 +51,11 @@ class Report:
         """Whether it was left alone only because this process ends."""
         return self.detail == SHUTTING_DOWN
 
+    @property
+    def alert_ids(self) -> list[int]:
+        """The alerts that it raised, about its delivery or its endpoint."""
+        return [*self.notices, *([] if self.alert_id is None else [self.alert_id])]
+
     def facts(self) -> dict[str, object]:
         """What is known, by the same words as everywhere else."""
         pairs = [

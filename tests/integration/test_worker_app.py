@@ -101,7 +101,7 @@ print(len(gc.get_objects()) / loaded, gc.get_threshold()[0] >= 10_000)
 
 
 def test_what_a_ready_worker_has_loaded_costs_no_pass_of_the_collector() -> None:
-    """Else each full pass stops the sending for 50 to 80 ms."""
+    """Else each full pass stops the sending for tens of milliseconds."""
     argv = [sys.executable, "-c", READY]
     told = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
     left, seldom = told.stdout.split()

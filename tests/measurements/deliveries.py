@@ -15,7 +15,9 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -153,7 +155,52 @@ def paced(
     return sorted((arrived[key] - moment) * 1000 for key, moment in called.items())
 
 
-def main(workers: int, rounds: int) -> None:
+@dataclass
+class Ground:
+    """Servers, and a receiver in a process of its own; what is added to `ends` ends before them."""
+
+    folder: Path
+    database_url: str
+    redis_url: str
+    engine: Engine
+    url: str
+    """The receiver's."""
+    pipe: Connection
+    """Asks the receiver what arrived."""
+    ends: ExitStack
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """A worker's."""
+        return {
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self.redis_url,
+            "SECRET_KEYS": KEY,
+            "OUTBOUND_ALLOW_NETWORKS": "127.0.0.0/8",
+        }
+
+    def worker(self) -> Program:
+        """Start a deliver worker, and wait until it is ready."""
+        argv = signalpost("worker", "--role", "deliver")
+        program = self.ends.enter_context(Program(argv, env=self.environment))
+        program.wait_for_line("ready")
+        return program
+
+    def redis(self) -> Redis:
+        """A connection to Redis."""
+        redis: Redis = Redis.from_url(self.redis_url)
+        self.ends.callback(redis.close)
+        return redis
+
+    def producer(self) -> Producer:
+        """A producer like a strategy's."""
+        made = Producer(self.database_url, self.redis_url, producer_id="measure", environ={})
+        return self.ends.enter_context(made)
+
+
+@contextmanager
+def ground() -> Iterator[Ground]:
+    """Start all that a measurement stands on; nothing is left at the end."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as ends:
         folder = Path(name)
         database_url = stack.postgres_in(folder, durable=True).url()
@@ -163,26 +210,22 @@ def main(workers: int, rounds: int) -> None:
         engine = sync_engine(database_url)
         ends.callback(engine.dispose)
         ours, theirs = multiprocessing.Pipe()
-        server = multiprocessing.Process(target=receive, args=(theirs,), daemon=True)
+        server = multiprocessing.get_context("spawn").Process(
+            target=receive, args=(theirs,), daemon=True
+        )
         server.start()
         ends.callback(server.join, 5)
         ends.callback(ours.send, False)
         url = f"http://127.0.0.1:{ours.recv()}/hook"
-        environment = {
-            "DATABASE_URL": database_url,
-            "REDIS_URL": redis_url,
-            "SECRET_KEYS": KEY,
-            "OUTBOUND_ALLOW_NETWORKS": "127.0.0.0/8",
-        }
+        yield Ground(folder, database_url, redis_url, engine, url, ours, ends)
+
+
+def main(workers: int, rounds: int) -> None:
+    with ground() as here:
+        engine, url, ours = here.engine, here.url, here.pipe
         for _ in range(workers):
-            argv = signalpost("worker", "--role", "deliver")
-            program = ends.enter_context(Program(argv, env=environment))
-            program.wait_for_line("ready")
-        broker = Broker(redis_url)
-        redis = ends.enter_context(Redis.from_url(redis_url))
-        producer = ends.enter_context(
-            Producer(database_url, redis_url, producer_id="measure", environ={})
-        )
+            here.worker()
+        broker, redis, producer = Broker(here.redis_url), here.redis(), here.producer()
         singles(engine, redis, broker, url)  # warm
         print(f"{workers} worker process(es), medians of {rounds} rounds")
         rate = statistics.median(bulk(engine, redis, broker, url) for _ in range(rounds))

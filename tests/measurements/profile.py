@@ -12,27 +12,19 @@ from __future__ import annotations
 import asyncio
 import cProfile
 import logging
-import multiprocessing
 import pstats
 import sys
-import tempfile
 from collections import Counter
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import psutil
-from redis import Redis
 from sqlalchemy import Engine, text
 
 from signalpost.broker import Broker
-from signalpost.database import migrate, sync_engine
 from signalpost.logs import configure_logging
 from signalpost_worker import collector
-from tests import stack
-from tests.engines import KEY, engine_rig
-from tests.measurements.deliveries import SINGLES, clear, fill, receive, singles
-from tests.processes import Program, signalpost
+from tests.engines import engine_rig
+from tests.measurements.deliveries import SINGLES, clear, fill, ground, singles
 
 PARTS = {
     "signing, in three formats": ("signer.py", "signing.py", "httpsig.py", "structured.py"),
@@ -102,44 +94,21 @@ def show(title: str, found: Counter[str]) -> None:
 
 
 def main(many: int) -> None:
-    with tempfile.TemporaryDirectory() as name, ExitStack() as ends:
-        folder = Path(name)
-        database_url = stack.postgres_in(folder, durable=True).url()
-        redis_url = stack.redis_in(folder, durable=True).url()
-        ends.callback(stack.stop_all)
-        migrate(database_url)
-        engine = sync_engine(database_url)
-        ends.callback(engine.dispose)
-        ours, theirs = multiprocessing.Pipe()
-        server = multiprocessing.get_context("spawn").Process(
-            target=receive, args=(theirs,), daemon=True
-        )
-        server.start()
-        ends.callback(server.join, 5)
-        ends.callback(ours.send, False)
-        url = f"http://127.0.0.1:{ours.recv()}/hook"
-        with (folder / "lines").open("w") as lines:
+    with ground() as here:
+        engine, url = here.engine, here.url
+        with (here.folder / "lines").open("w") as lines:
             configure_logging()
             for handler in logging.getLogger().handlers:
                 if isinstance(handler, logging.StreamHandler):
                     handler.setStream(lines)
-            profile = asyncio.run(drained(database_url, engine, url, many))
+            profile = asyncio.run(drained(here.database_url, engine, url, many))
         show(f"drain, {many} deliveries: parts of the engine's time", shares(profile))
-        environment = {
-            "DATABASE_URL": database_url,
-            "REDIS_URL": redis_url,
-            "SECRET_KEYS": KEY,
-            "OUTBOUND_ALLOW_NETWORKS": "127.0.0.0/8",
-        }
-        argv = signalpost("worker", "--role", "deliver")
-        program = ends.enter_context(Program(argv, env=environment))
-        program.wait_for_line("ready")
-        redis = ends.enter_context(Redis.from_url(redis_url))
+        program, redis, broker = here.worker(), here.redis(), Broker(here.redis_url)
         clear(engine, redis)
-        singles(engine, redis, Broker(redis_url), url)  # warm
+        singles(engine, redis, broker, url)  # warm
         clear(engine, redis)
         before = by_thread(program.pid)
-        singles(engine, redis, Broker(redis_url), url)
+        singles(engine, redis, broker, url)
         clear(engine, redis)  # and so with all messages
         spent = by_thread(program.pid) - before
         busiest = next(name for name, _ in spent.most_common() if name != str(program.pid))

@@ -11,13 +11,9 @@ counts and bytes hardly depend on what else the machine does.
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
-import tempfile
 import time
-from contextlib import ExitStack
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -25,11 +21,10 @@ from redis import Redis
 from sqlalchemy import Engine, text
 
 from signalpost import Producer, Signal
-from signalpost.database import migrate, sync_engine
 from signalpost.upkeep import prune
-from tests import rows, stack
-from tests.engines import KEY, SEALED
-from tests.measurements.deliveries import receive, wait_delivered
+from tests import rows
+from tests.engines import SEALED
+from tests.measurements.deliveries import ground, wait_delivered
 from tests.measurements.idle import used
 from tests.processes import Program, signalpost
 
@@ -155,38 +150,17 @@ def one_round(
 
 def main(count: int = 5000, fillfactor: int | None = None) -> None:
     """Two rounds."""
-    with tempfile.TemporaryDirectory() as name, ExitStack() as ends:
-        folder = Path(name)
-        database_url = stack.postgres_in(folder, durable=True).url()
-        redis_url = stack.redis_in(folder, durable=True).url()
-        ends.callback(stack.stop_all)
-        migrate(database_url)
-        engine = sync_engine(database_url)
-        ends.callback(engine.dispose)
-        ours, theirs = multiprocessing.Pipe()
-        server = multiprocessing.Process(target=receive, args=(theirs,), daemon=True)
-        server.start()
-        ends.callback(server.join, 5)
-        ends.callback(ours.send, False)
-        url = f"http://127.0.0.1:{ours.recv()}/hook"
+    with ground() as here:
+        engine, url = here.engine, here.url
         with engine.begin() as connection:
             rows.add_endpoint(connection, url=url, secret_ciphertext=SEALED)
             if fillfactor is not None:
                 statement = f"ALTER TABLE signalpost.deliveries SET (fillfactor = {fillfactor})"
                 connection.execute(text(statement))
-        environment = {
-            "DATABASE_URL": database_url,
-            "REDIS_URL": redis_url,
-            "SECRET_KEYS": KEY,
-            "OUTBOUND_ALLOW_NETWORKS": "127.0.0.0/8",
-        }
-        redis = ends.enter_context(Redis.from_url(redis_url))
-        producer = ends.enter_context(
-            Producer(database_url, redis_url, producer_id="measure", environ={})
-        )
+        redis, producer = here.redis(), here.producer()
         for number in range(2):
             print(f"round {number + 1} of {count} deliveries")
-            one_round(engine, redis, producer, environment, count=count, number=number)
+            one_round(engine, redis, producer, here.environment, count=count, number=number)
             with engine.connect() as connection:
                 connection.execution_options(isolation_level="AUTOCOMMIT").execute(
                     text("VACUUM ANALYZE")

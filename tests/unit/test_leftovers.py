@@ -8,6 +8,7 @@ from signalpost.core.shares import Kept
 from signalpost.leftovers import FEW_SECONDS, Leftovers
 from signalpost.repository.claimed import Claimed
 from signalpost.window import Loads, Window
+from tests.waiting import until
 
 ONE = 7
 """An endpoint."""
@@ -36,8 +37,7 @@ async def test_a_single_place_is_looked_for_a_little_later() -> None:
     end(1, window, loads)
     left.see_room()
     assert looks == []
-    await asyncio.sleep(FEW_SECONDS * 1.5)
-    assert looks == [0.0]
+    await until(lambda: looks == [0.0])
 
 
 async def test_a_place_that_another_look_has_taken_meanwhile_costs_none() -> None:
@@ -46,7 +46,9 @@ async def test_a_place_that_another_look_has_taken_meanwhile_costs_none() -> Non
     end(1, window, loads)
     left.see_room()
     loads.flights[ONE] += await window.take(1)
-    await asyncio.sleep(FEW_SECONDS * 1.5)
+    later = asyncio.Event()
+    asyncio.get_running_loop().call_later(FEW_SECONDS, later.set)  # after the look's own timer
+    await later.wait()
     assert looks == []
 
 

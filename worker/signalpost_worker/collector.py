@@ -1,7 +1,7 @@
 """Python's garbage collector, kept out of a running worker's way.
 
-A full pass looks at every object that there is: 150,000 once Celery, SQLAlchemy and all the rest
-are loaded, for 50 to 80 ms in which no byte is sent. So what is loaded when a worker is ready is
+A full pass looks at every object that there is, and Celery, SQLAlchemy and all the rest have many:
+for tens of milliseconds no byte is sent. So what is loaded when a worker is ready is
 left out of every later pass (``gc.freeze``), and passes come less often: attempts leave hardly any
 cycles behind, and so many young objects are a few MiB.
 """

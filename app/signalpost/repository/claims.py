@@ -74,6 +74,42 @@ def claim_due(
     quotas = allot(look.waiting, limit=limit, room=room)
     claimed.more = len(quotas) < len(look.waiting)
     again = MISSED_SECONDS if look.missed else None
+    rows = _take_all(
+        connection,
+        quotas,
+        worker_id=worker_id,
+        limit=limit,
+        overdue_seconds=overdue_seconds,
+        look=look,
+        now=now,
+    )
+    if quotas:
+        sort_out(connection, rows, claimed)
+        claimed.more = claimed.more or _is_short(quotas, rows)
+        again = soonest(again, look_again(connection, quotas, look, rows, now))
+    claimed.kept = _kept(look.waiting, quotas, rows)
+    claimed.seen_all = not (
+        len(rows) >= limit
+        or look.crowd
+        or any(quota.governed for quota in quotas)
+        # It may stand behind an entry of its own key, of whose end nobody tells.
+        or any(one.high for one in look.waiting)
+    )
+    claimed.again_seconds = again
+    return claimed
+
+
+def _take_all(
+    connection: Connection,
+    quotas: Sequence[Quota],
+    *,
+    worker_id: UUID,
+    limit: int,
+    overdue_seconds: float,
+    look: Look,
+    now: datetime | None,
+) -> list[Row[Any]]:
+    """Take within the quotas; again where held keys have kept an endpoint's others from it."""
     rows: list[Row[Any]] = []
     held: set[Key] = set()
     asked = quotas
@@ -95,20 +131,7 @@ def claim_due(
         passed = {(row.due_endpoint, row.due_key) for row in found if row.mine_id is None}
         held |= passed
         asked = _unused(quotas, rows, {endpoint_id for endpoint_id, _ in passed})
-    if quotas:
-        sort_out(connection, rows, claimed)
-        claimed.more = claimed.more or _is_short(quotas, rows)
-        again = soonest(again, look_again(connection, quotas, look, rows, now))
-    claimed.kept = _kept(look.waiting, quotas, rows)
-    claimed.seen_all = not (
-        len(rows) >= limit
-        or look.crowd
-        or any(quota.governed for quota in quotas)
-        # It may stand behind an entry of its own key, of whose end nobody tells.
-        or any(one.high for one in look.waiting)
-    )
-    claimed.again_seconds = again
-    return claimed
+    return rows
 
 
 def _taken(rows: Sequence[Row[Any]]) -> list[Row[Any]]:
