@@ -22,7 +22,7 @@ from tests import receivers, stack
 from tests.acceptance.celery_cluster import LocalWorker, worker_settings
 from tests.acceptance.redis_stand import Stand, measured, times
 from tests.databases import cloned
-from tests.processes import Program
+from tests.processes import Program, wait_for
 from tests.proxy import Proxy
 from tests.waiting import until
 
@@ -122,6 +122,8 @@ def loading(stand: Stand, _proxy: Proxy) -> Iterator[None]:
             yield
         finally:
             client.config_set("key-load-delay", 0)
+            # Until then it takes no such order.
+            wait_for(lambda: not client.info("persistence")["loading"], what="the end of loading")
             client.replicaof("NO", "ONE")
             master.stop()
 
